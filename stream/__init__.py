@@ -1,0 +1,1 @@
+"""Time: what is live, and the commands that users start."""

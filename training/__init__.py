@@ -1,0 +1,1 @@
+"""Learning: networks, losses, data, and the tables of metrics."""
