@@ -1,0 +1,200 @@
+"""The offline chain: pictures and samples in, pictures whose lips follow the samples out.
+
+Tracker → crop → generator → paste, the same steps in the same order as live, without a clock.
+``dub``, ``training evaluate`` and the calibration of exports all run this.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Final
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from engine.bundle import Bundle
+from engine.crop import eye_centres
+from engine.errors import NoFaceError
+from engine.face_models import FaceModels
+from engine.generator import Chunk, Generator
+from engine.lips import mouth_opening
+from engine.mel import cut_windows, log_mel
+from engine.mesh_warp import close_mouth
+from engine.paste import paste
+from engine.tracker import FaceTracker, TrackedFace
+
+# A mouth open further than this is shut before the picture serves as identity reference.
+SHUT_OPENING: Final = 0.05
+# How much a head turned by one radian, and a crop without any detail, count against a picture, in
+# mouth openings.
+_TURN_COST: Final = 0.15
+_BLUR_COST: Final = 0.05
+_SHARP: Final = 100.0  # variance of the Laplacian from which on a crop counts as half sharp
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """An identity reference.
+
+    Attributes:
+        crop: uint8 (S, S, 3) with the mouth shut.
+        opening: of the mouth in the picture it was taken from.
+    """
+
+    crop: NDArray[np.uint8]
+    opening: float
+
+
+@dataclass(frozen=True, slots=True)
+class Synced:
+    """One picture that left the chain.
+
+    Attributes:
+        picture: uint8 (H, W, 3).
+        modified: whether its lips were changed; else it is the picture that came in.
+    """
+
+    picture: NDArray[np.uint8]
+    modified: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Waiting:
+    """A picture on its way to the generator."""
+
+    picture: NDArray[np.uint8]
+    crop: NDArray[np.uint8] | None
+    face: TrackedFace | None
+
+
+def reference_cost(face: TrackedFace, crop: NDArray[np.uint8]) -> float:
+    """How unfit a picture is as identity reference: open mouth, turned head, blur; 0 is best."""
+    left, right = eye_centres(face.mesh)
+    across = right - left
+    turn = abs(float(np.arctan2(across[2], np.hypot(across[0], across[1]))))
+    detail = float(cv2.Laplacian(cv2.cvtColor(crop, cv2.COLOR_RGB2GRAY), cv2.CV_32F).var())
+    return mouth_opening(face.mesh) + _TURN_COST * turn + _BLUR_COST * _SHARP / (_SHARP + detail)
+
+
+class LipSync:
+    """The offline chain of one bundle; not for use from several threads at once."""
+
+    def __init__(self, bundle: Bundle, *, threads: int = 2) -> None:
+        """Load the networks.
+
+        Args:
+            bundle: the generator's.
+            threads: of the generator on the CPU.
+
+        Raises:
+            ConfigError: the face models are missing.
+            BundleError: the bundle's graphs can't be run.
+        """
+        self.bundle = bundle
+        self._models = FaceModels()
+        self._generator = Generator(bundle, threads=threads, slots=1)
+
+    def _tracker(self) -> FaceTracker:
+        return FaceTracker(
+            self._models, geometry=self.bundle.crop, resolution=self.bundle.resolution
+        )
+
+    def choose_identity(self, pictures: Iterable[NDArray[np.uint8]], fps: Fraction) -> Identity:
+        """Pick the picture that serves best as identity reference, and shut its mouth if need be.
+
+        Args:
+            pictures: uint8 (H, W, 3) each, in order.
+            fps: their rate.
+
+        Raises:
+            NoFaceError: none of them shows a face.
+        """
+        tracker = self._tracker()
+        best: tuple[float, TrackedFace, NDArray[np.uint8]] | None = None
+        for index, picture in enumerate(pictures):
+            face = tracker.update(picture, float(index / fps))
+            if face is None:
+                continue
+            crop = face.crop(picture)
+            cost = reference_cost(face, crop)
+            if best is None or cost < best[0]:
+                best = cost, face, crop
+        if best is None:
+            raise NoFaceError(
+                "No face was found: use a picture or video that shows one face from the front,"
+                " well lit and not too small."
+            )
+        _, face, crop = best
+        opening = mouth_opening(face.mesh)
+        if opening > SHUT_OPENING:
+            crop, _ = close_mouth(crop, face.crop_mesh())
+        return Identity(crop, opening)
+
+    def run(
+        self,
+        pictures: Iterable[NDArray[np.uint8]],
+        samples: NDArray[np.float32],
+        fps: Fraction,
+        identity: Identity,
+    ) -> Iterator[Synced]:
+        """Make the lips of the pictures follow the samples.
+
+        Args:
+            pictures: uint8 (H, W, 3) each; the first is heard at sample 0.
+            samples: float32 (N,) mono at 16 kHz; beyond their end is silence.
+            fps: rate of the pictures.
+            identity: the person's identity reference.
+
+        Yields:
+            One picture for each that came in, in order; unchanged where no face is.
+        """
+        tracker = self._tracker()
+        mel = log_mel(samples, self.bundle.mel)
+        slot = self._generator.open(identity.crop)
+        try:
+            chunk: list[_Waiting] = []
+            start = 0
+            for picture in pictures:
+                face = tracker.update(picture, float((start + len(chunk)) / fps))
+                crop = None if face is None else face.crop(picture)
+                chunk.append(_Waiting(picture, crop, face))
+                if len(chunk) == self.bundle.k:
+                    yield from self._finish(slot, chunk, mel, start, fps)
+                    start += len(chunk)
+                    chunk = []
+            yield from self._finish(slot, chunk, mel, start, fps)
+        finally:
+            self._generator.close(slot)
+
+    def _finish(
+        self,
+        slot: int,
+        chunk: list[_Waiting],
+        mel: NDArray[np.float32],
+        start: int,
+        fps: Fraction,
+    ) -> Iterator[Synced]:
+        placement = self.bundle.placement
+        faces = [i for i, waiting in enumerate(chunk) if waiting.face is not None]
+        painted: dict[int, NDArray[np.uint8]] = {}
+        if faces:
+            columns = [placement.first_column(float((start + i) / fps)) for i in faces]
+            crops = [crop for w in chunk if (crop := w.crop) is not None]
+            windows = cut_windows(mel, columns, placement.columns)
+            frames = self._generator.step({slot: Chunk(mel=windows, pose=np.stack(crops))})[slot]
+            painted = dict(zip(faces, frames, strict=True))
+        for index, waiting in enumerate(chunk):
+            if waiting.face is None or waiting.crop is None:
+                yield Synced(waiting.picture, modified=False)
+                continue
+            picture = paste(
+                waiting.picture,
+                waiting.crop,
+                painted[index],
+                self.bundle.rows,
+                waiting.face.matrix,
+            )
+            yield Synced(picture, modified=True)

@@ -1,0 +1,232 @@
+"""File in, file out: a face, filmed or still, says what is heard in another file.
+
+Pictures stream through, so memory does not grow with a film's length; only the 16 kHz copy of the
+speech that drives the mouth is held whole.
+"""
+
+import hashlib
+import json
+import math
+import os
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from fractions import Fraction
+from itertools import chain, islice
+from pathlib import Path
+from typing import Final
+
+from engine.bundle import MANIFEST, Bundle
+from engine.chain import Identity, LipSync
+from engine.errors import MediaError, NoFaceError
+from engine.mark import Badge
+from engine.sources import FaceSource, Speech, back_and_forth, open_face
+from engine.video_writer import VideoWriter
+
+IDENTITY_S: Final = 20  # of a film are searched at a time for the identity reference
+
+_BIT_RATE_PER_CHANNEL = 96_000  # of the AAC sound
+_FRAME_TOLERANCE = Fraction(1, 10)  # so much of a frame of sound needs no picture of its own
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DubReport:
+    """What a dub made, and how fast.
+
+    Attributes:
+        out: the file written.
+        width: of the pictures in pixels.
+        height: of the pictures in pixels.
+        fps: pictures a second.
+        frames: pictures written.
+        modified_frames: of them, those with a generated mouth.
+        passthrough_frames: of them, those left as they were.
+        duration_s: of the speech.
+        wall_s: time it took once the inputs were opened, with loading the networks.
+        times_real_time: duration_s / wall_s.
+        badge: whether the modified pictures carry the badge.
+        bundle: the bundle folder's name.
+        bundle_sha256: hash of its description, which holds the hashes of its files.
+        backend: the run time of the networks.
+        threads: processor threads of the networks.
+    """
+
+    out: str
+    width: int
+    height: int
+    fps: float
+    frames: int
+    modified_frames: int
+    passthrough_frames: int
+    duration_s: float
+    wall_s: float
+    times_real_time: float
+    badge: bool
+    bundle: str
+    bundle_sha256: str
+    backend: str
+    threads: int
+
+    def summary(self) -> str:
+        """One line for the terminal."""
+        return (
+            f"{self.out}: {self.duration_s:.1f} s, {self.frames} frames"
+            f" ({self.modified_frames} lip-synced), {self.times_real_time:.1f} x real time"
+        )
+
+    def write(self, path: Path) -> None:
+        """Write the report as JSON, whole or not at all.
+
+        Raises:
+            MediaError: the file can't be written.
+        """
+        partial = path.with_name(f".{path.name}.part")
+        try:
+            partial.write_text(json.dumps(asdict(self), indent=2) + "\n", encoding="utf-8")
+            os.replace(partial, path)
+        except OSError as error:
+            with suppress(OSError):
+                partial.unlink(missing_ok=True)
+            raise MediaError(
+                f"The report {path} can't be written ({error.strerror}); check its folder."
+            ) from error
+
+
+def dub(
+    face: Path,
+    speech: Path,
+    out: Path,
+    *,
+    bundle: Bundle,
+    threads: int = 2,
+    badge: bool = True,
+    crf: int = 18,
+    preset: str = "veryfast",
+    progress: Callable[[int, int], None] | None = None,
+) -> DubReport:
+    """Make a face speak, from files to a file.
+
+    The video has the face's rate and size, the speech's sound and length. A film that is shorter
+    plays forward and backward; frames without a face pass as they are.
+
+    Args:
+        face: a video or a still picture.
+        speech: any audio or video file.
+        out: the MP4 file; it is written whole or not at all.
+        bundle: the model to run.
+        threads: processor threads of the networks.
+        badge: whether modified pictures carry the badge.
+        crf: x264's constant rate factor, 0 (lossless) to 51.
+        preset: x264's preset.
+        progress: called with the frames done and all frames after each one.
+
+    Raises:
+        NoFaceError: no picture that would be shown has a face.
+        MediaError: a file can't be read or written, or does not hold what is needed.
+        BundleError: the bundle's graphs do not fit together.
+        ConfigError: the face models are not installed.
+        EngineError: the run time failed.
+    """
+    for given in (face, speech):
+        if _same_file(given, out):
+            raise MediaError(f"{out} is an input as well; name another output file.")
+    return dub_source(
+        open_face(face),
+        Speech(speech),
+        out,
+        bundle=bundle,
+        threads=threads,
+        badge=badge,
+        crf=crf,
+        preset=preset,
+        progress=progress,
+    )
+
+
+def dub_source(
+    face: FaceSource,
+    speech: Speech,
+    out: Path,
+    *,
+    bundle: Bundle,
+    threads: int = 2,
+    badge: bool = True,
+    crf: int = 18,
+    preset: str = "veryfast",
+    progress: Callable[[int, int], None] | None = None,
+) -> DubReport:
+    """Make a face speak whose pictures come from anywhere; see :func:`dub`."""
+    started_s = time.monotonic()
+    count = max(1, math.ceil(speech.duration * face.fps - _FRAME_TOLERANCE))
+    modified = 0
+    # The writer comes before the networks: what is wrong with the output shows at once.
+    with VideoWriter(
+        out,
+        width=face.width,
+        height=face.height,
+        fps=face.fps,
+        audio_rate=speech.rate,
+        audio_channels=speech.channels,
+        audio_bit_rate=_BIT_RATE_PER_CHANNEL * speech.channels,
+        crf=crf,
+        preset=preset,
+    ) as writer:
+        lips = LipSync(bundle, threads=threads)
+        identity = _choose_identity(lips, face, count)
+        mark = Badge(face.width, face.height) if badge else None
+        pictures = islice(back_and_forth(face.pictures), count)
+        blocks = speech.blocks()
+        heard = 0  # samples written
+        for number, synced in enumerate(lips.run(pictures, speech.mono, face.fps, identity), 1):
+            modified += synced.modified
+            picture = mark.on(synced.picture) if mark and synced.modified else synced.picture
+            writer.write_frame(picture)
+            while heard < number / face.fps * speech.rate:
+                block = next(blocks, None)
+                if block is None:
+                    break
+                writer.write_audio(block)
+                heard += len(block)
+            if progress is not None:
+                progress(number, count)
+        for block in blocks:
+            writer.write_audio(block)
+    wall_s = time.monotonic() - started_s
+    return DubReport(
+        out=str(out),
+        width=face.width,
+        height=face.height,
+        fps=round(float(face.fps), 3),
+        frames=count,
+        modified_frames=modified,
+        passthrough_frames=count - modified,
+        duration_s=round(float(speech.duration), 3),
+        wall_s=round(wall_s, 3),
+        times_real_time=round(float(speech.duration) / wall_s, 3),
+        badge=badge,
+        bundle=bundle.folder.name,
+        bundle_sha256=hashlib.sha256((bundle.folder / MANIFEST).read_bytes()).hexdigest(),
+        backend="openvino",
+        threads=threads,
+    )
+
+
+def _choose_identity(lips: LipSync, face: FaceSource, count: int) -> Identity:
+    """The identity reference, from the first stretch of the shown pictures that has a face."""
+    stretch = math.ceil(IDENTITY_S * face.fps)
+    pictures = islice(face.pictures(), count)
+    for first in pictures:
+        with suppress(NoFaceError):
+            return lips.choose_identity(chain([first], islice(pictures, stretch - 1)), face.fps)
+    raise NoFaceError(
+        f"No face was found in {face.name}; choose a picture or video that shows one, frontal"
+        " and not too small."
+    )
+
+
+def _same_file(one: Path, other: Path) -> bool:
+    try:
+        return one.samefile(other)
+    except OSError:  # one of them does not exist
+        return False

@@ -1,0 +1,314 @@
+"""Running a bundle's generator: many sessions, one network, one call per tick.
+
+A session opens a slot with its identity reference, whose features are computed once; each
+``step`` paints the chunks of all slots together.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, Literal, get_args
+
+import numpy as np
+import openvino as ov
+from numpy.typing import NDArray
+
+from engine.bundle import GENERATOR, IDENTITY, Bundle, Graph, TensorSpec
+from engine.errors import BundleError, ConfigError, EngineError, EngineFullError
+
+Backend = Literal["openvino"]
+Arrays = dict[str, NDArray[np.float32]]
+
+MAX_FRAMES = 16  # of one chunk
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Chunk:
+    """k frames of one session, 1 <= k <= 16.
+
+    Attributes:
+        mel: float32 (k, 1, bands, columns), the mel window of each frame.
+        pose: uint8 (k, S, S, 3) RGB, the live crops, whole: they are masked here.
+    """
+
+    mel: NDArray[np.float32]
+    pose: NDArray[np.uint8]
+
+
+class Generator:
+    """A bundle's generator, ready to run.
+
+    Not thread-safe: one thread owns it.
+
+    Args:
+        bundle: what to run.
+        backend: the run time; ``openvino`` runs on the CPU in float32.
+        threads: processor threads of one call, from 1.
+        slots: sessions open at the same time, from 1.
+
+    Raises:
+        ConfigError: an argument has an illegal value.
+        BundleError: the bundle's graphs do not fit together.
+        EngineError: the run time can't load a graph.
+    """
+
+    def __init__(
+        self, bundle: Bundle, *, backend: Backend = "openvino", threads: int = 2, slots: int = 8
+    ) -> None:
+        if backend not in get_args(Backend):
+            allowed = ", ".join(get_args(Backend))
+            raise ConfigError(f"backend must be one of {allowed}, not {backend!r}.")
+        for name, value in (("threads", threads), ("slots", slots)):
+            if value < 1:
+                raise ConfigError(f"{name} must be at least 1, not {value}.")
+        self.bundle = bundle
+        self._capacity = slots
+        self._identities: dict[int, Arrays] = {}
+        graph = bundle.graphs[GENERATOR]
+        self._features = [name for name in graph.inputs if name not in _CHUNK_INPUTS]
+        _check_graphs(bundle, self._features)
+        self._generator = _Network(bundle, GENERATOR, threads)
+        self._encoder = _Network(bundle, IDENTITY, threads) if self._features else None
+
+    @property
+    def free_slots(self) -> int:
+        """How many more sessions can be opened."""
+        return self._capacity - len(self._identities)
+
+    def open(self, identity: NDArray[np.uint8]) -> int:
+        """Take a slot for a session.
+
+        Args:
+            identity: uint8 (S, S, 3) RGB, the identity reference; a bundle of the policy
+                ``same-frame`` takes each frame itself instead.
+
+        Returns:
+            The slot's number.
+
+        Raises:
+            EngineFullError: every slot is taken.
+            EngineError: the picture has a wrong shape or type, or the run time failed.
+        """
+        slot = next((i for i in range(self._capacity) if i not in self._identities), None)
+        if slot is None:
+            raise EngineFullError(
+                f"All {self._capacity} slots of the generator are taken; close a session first."
+            )
+        self._identities[slot] = self._encode_reference(identity)
+        return slot
+
+    def replace_identity(self, slot: int, identity: NDArray[np.uint8]) -> None:
+        """Give a slot another identity reference, from its next step on.
+
+        Args:
+            slot: an open slot.
+            identity: as for :meth:`open`.
+
+        Raises:
+            EngineError: the slot is not open, the picture does not fit, or the run time failed;
+                the old reference stays.
+        """
+        self._check_open(slot)
+        self._identities[slot] = self._encode_reference(identity)
+
+    def close(self, slot: int) -> None:
+        """Free a slot.
+
+        Raises:
+            EngineError: the slot is not open.
+        """
+        self._check_open(slot)
+        del self._identities[slot]
+
+    def step(self, chunks: Mapping[int, Chunk]) -> dict[int, NDArray[np.uint8]]:
+        """Paint the chunks of any open slots, all in one call of the network.
+
+        Args:
+            chunks: slot to chunk; lengths may differ from slot to slot.
+
+        Returns:
+            Slot to uint8 (k, R, S, 3) RGB: the output rows of the bundle, whole width.
+
+        Raises:
+            EngineError: a slot is not open, an array has a wrong shape or type, or the run time
+                failed.
+        """
+        for slot, chunk in chunks.items():
+            self._check_open(slot)
+            self._check_chunk(chunk)
+        if not chunks:
+            return {}
+        crops = np.concatenate([chunk.pose for chunk in chunks.values()])
+        masked = crops.copy()
+        masked[:, self.bundle.masked_from :] = 0
+        feed = {
+            "mel": np.concatenate([chunk.mel for chunk in chunks.values()]),
+            "pose": self._to_network(masked, "pose"),
+            **self._identity_inputs(chunks, crops),
+        }
+        inputs = self.bundle.graphs[GENERATOR].inputs
+        painted = self._generator({name: feed[name] for name in inputs})["frames"]
+        frames = self._from_network(painted)
+        ends = np.cumsum([len(chunk.pose) for chunk in chunks.values()])
+        return dict(zip(chunks, np.split(frames, ends[:-1]), strict=True))
+
+    def _identity_inputs(self, chunks: Mapping[int, Chunk], crops: NDArray[np.uint8]) -> Arrays:
+        """Return the reference and its features, once per frame of all chunks."""
+        if self.bundle.identity_policy == "same-frame":
+            return self._encode(crops)
+        references = [self._identities[slot] for slot in chunks]
+        counts = [len(chunk.pose) for chunk in chunks.values()]
+        return {
+            name: np.repeat(np.concatenate([r[name] for r in references]), counts, axis=0)
+            for name in references[0]
+        }
+
+    def _encode_reference(self, identity: NDArray[np.uint8]) -> Arrays:
+        side = self.bundle.resolution
+        if identity.shape != (side, side, 3) or identity.dtype != np.uint8:
+            raise EngineError(
+                f"An identity reference must be uint8 ({side}, {side}, 3),"
+                f" not {identity.dtype} {identity.shape}."
+            )
+        return {} if self.bundle.identity_policy == "same-frame" else self._encode(identity[None])
+
+    def _encode(self, pictures: NDArray[np.uint8]) -> Arrays:
+        reference = self._to_network(pictures, "identity")
+        features = self._encoder({"identity": reference}) if self._encoder else {}
+        return {"identity": reference, **features}
+
+    def _to_network(self, pictures: NDArray[np.uint8], name: str) -> NDArray[np.float32]:
+        """Turn uint8 (N, S, S, 3) RGB into float32 (N, 3, S, S) as the graph wants it."""
+        spec = self.bundle.graphs[GENERATOR].inputs.get(name)
+        low, high = (spec.range if spec else None) or (0.0, 1.0)
+        if self.bundle.colour_order == "bgr":
+            pictures = pictures[..., ::-1]
+        planes = np.ascontiguousarray(pictures.transpose(0, 3, 1, 2), dtype=np.float32)
+        planes *= (high - low) / 255
+        planes += low
+        return planes
+
+    def _from_network(self, frames: NDArray[np.float32]) -> NDArray[np.uint8]:
+        """Turn the graph's float32 (N, 3, R, S) into uint8 (N, R, S, 3) RGB."""
+        low, high = self.bundle.graphs[GENERATOR].outputs["frames"].range or (0.0, 1.0)
+        levels = np.clip((frames - low) * (255 / (high - low)) + 0.5, 0, 255).astype(np.uint8)
+        if self.bundle.colour_order == "bgr":
+            levels = levels[:, ::-1]
+        return np.ascontiguousarray(levels.transpose(0, 2, 3, 1))
+
+    def _check_open(self, slot: int) -> None:
+        if slot not in self._identities:
+            taken = ", ".join(map(str, sorted(self._identities))) or "none"
+            raise EngineError(f"Slot {slot} is not open; open slots: {taken}.")
+
+    def _check_chunk(self, chunk: Chunk) -> None:
+        count, side = len(chunk.pose), self.bundle.resolution
+        if not 1 <= count <= MAX_FRAMES:
+            raise EngineError(f"A chunk must hold 1 to {MAX_FRAMES} frames, not {count}.")
+        if chunk.pose.shape[1:] != (side, side, 3) or chunk.pose.dtype != np.uint8:
+            raise EngineError(
+                f"The pose crops of a chunk must be uint8 (k, {side}, {side}, 3),"
+                f" not {chunk.pose.dtype} {chunk.pose.shape}."
+            )
+        window = (1, self.bundle.mel.bands, self.bundle.placement.columns)
+        if chunk.mel.shape != (count, *window) or chunk.mel.dtype != np.float32:
+            raise EngineError(
+                f"The mel windows of this chunk must be float32 {(count, *window)},"
+                f" not {chunk.mel.dtype} {chunk.mel.shape}."
+            )
+
+
+_CHUNK_INPUTS = ("mel", "pose", "identity")  # the rest of a generator's inputs are features
+
+
+def _check_graphs(bundle: Bundle, features: list[str]) -> None:
+    """Refuse a bundle whose generator this run time can't feed.
+
+    Raises:
+        BundleError: naming what does not fit.
+    """
+    generator, side = bundle.graphs[GENERATOR], bundle.resolution
+    height = bundle.rows[1] - bundle.rows[0]
+    picture = (None, 3, side, side)
+    expected = {
+        "mel": (None, 1, bundle.mel.bands, bundle.placement.columns),
+        "pose": picture,
+        "identity": picture,
+    }
+    made: Mapping[str, TensorSpec] = {}
+    if features:
+        if IDENTITY not in bundle.graphs:
+            raise BundleError(
+                f"The generator in {bundle.folder} asks for {features[0]!r}, but the bundle holds"
+                " no identity graph; export it again."
+            )
+        encoder = bundle.graphs[IDENTITY]
+        _check_shape(bundle, encoder.inputs, "identity", picture)
+        made = encoder.outputs
+    for name in ("mel", "pose"):
+        _check_shape(bundle, generator.inputs, name, expected[name])
+    if "identity" in generator.inputs:
+        _check_shape(bundle, generator.inputs, "identity", picture)
+    for name in features:
+        _check_shape(bundle, made, name, generator.inputs[name].shape)
+    _check_shape(bundle, generator.outputs, "frames", (None, 3, height, side))
+
+
+def _check_shape(
+    bundle: Bundle, specs: Mapping[str, TensorSpec], name: str, shape: tuple[int | None, ...]
+) -> None:
+    found = specs[name].shape if name in specs else None
+    if found != shape:
+        raise BundleError(
+            f"The graphs in {bundle.folder} do not fit: {name!r} must have the shape"
+            f" {list(shape)}, not {found and list(found)}; export it again."
+        )
+
+
+class _Network:
+    """One graph of a bundle on OpenVINO's CPU device, in float32."""
+
+    def __init__(self, bundle: Bundle, role: str, threads: int) -> None:
+        self._role = role
+        self._graph: Graph = bundle.graphs[role]
+        path = bundle.graph_path(role)
+        settings = {
+            "INFERENCE_PRECISION_HINT": "f32",  # some processors would run bf16 unasked
+            "PERFORMANCE_HINT": "LATENCY",
+            "INFERENCE_NUM_THREADS": threads,
+        }
+        try:
+            compiled = ov.Core().compile_model(str(path), "CPU", settings)
+            found = {
+                name: tuple(
+                    None if length.is_dynamic else length.get_length()
+                    for length in port.get_partial_shape()
+                )
+                for port in (*compiled.inputs, *compiled.outputs)
+                for name in port.get_names()
+            }
+            self._request = compiled.create_infer_request()
+        except RuntimeError as error:
+            raise EngineError(f"OpenVINO can't load {path}: {_reason(error)}") from error
+        # OpenVINO itself takes arrays of other shapes and paints nonsense from them.
+        for name, spec in (*self._graph.inputs.items(), *self._graph.outputs.items()):
+            if found.get(name) != spec.shape:
+                raise BundleError(
+                    f"{path} does not have {name!r} of the shape {list(spec.shape)} that the"
+                    " bundle describes; export it again."
+                )
+
+    def __call__(self, feed: Arrays) -> Arrays:
+        try:
+            results: Any = self._request.infer(feed)
+        except RuntimeError as error:
+            raise EngineError(
+                f"OpenVINO failed in the {self._role} graph: {_reason(error)}", retryable=True
+            ) from error
+        # Copies: the request writes its next results over these.
+        return {name: np.array(results[name]) for name in self._graph.outputs}
+
+
+def _reason(error: Exception) -> str:
+    """Return the last line of OpenVINO's report; those before name places in its own source."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1] if lines else type(error).__name__

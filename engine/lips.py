@@ -1,0 +1,48 @@
+"""How far the mouth is open: the measure that judges every model here."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engine.crop import eye_centres
+
+INNER_UPPER_LIP: Final = 13
+INNER_LOWER_LIP: Final = 14
+"""Mesh points in the middle of the inner lips."""
+
+
+def mouth_opening(mesh: NDArray[np.float32]) -> float:
+    """Distance of the inner lips over the inter-ocular distance, both as the picture shows them.
+
+    Args:
+        mesh: float32 (468, 3), any unit.
+
+    Returns:
+        About 0.02 for closed lips, 0.3 for a wide open vowel.
+    """
+    left, right = eye_centres(mesh)
+    gap = np.linalg.norm(mesh[INNER_UPPER_LIP, :2] - mesh[INNER_LOWER_LIP, :2])
+    return float(gap / max(float(np.linalg.norm((right - left)[:2])), 1e-6))
+
+
+def correlation(a: NDArray[np.floating], b: NDArray[np.floating], *, lag: int = 0) -> float:
+    """Pearson's correlation of two openings, ``b`` read ``lag`` frames later.
+
+    Args:
+        a: (n,) openings.
+        b: (n,) openings at the same times.
+        lag: frames; positive asks whether b comes late.
+
+    Returns:
+        -1..1, or 0 where either is constant.
+    """
+    if lag > 0:
+        a, b = a[:-lag], b[lag:]
+    elif lag < 0:
+        a, b = a[-lag:], b[:lag]
+    a, b = a - a.mean(), b - b.mean()
+    scale = float(np.sqrt((a @ a) * (b @ b)))
+    return float(a @ b) / scale if scale > 0 else 0.0

@@ -1,0 +1,175 @@
+"""Move a crop's pixels along with its mesh, and shut an open mouth that way.
+
+A picture in which somebody smiles or speaks makes a poor identity reference: the generator opens
+lips, it does not close them. :func:`close_mouth` gives it shut ones.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from scipy.interpolate import LinearNDInterpolator, RBFInterpolator
+
+UPPER_INNER_LIP: Final = (78, 191, 80, 81, 82, 13, 312, 311, 310, 415, 308)
+LOWER_INNER_LIP: Final = (78, 95, 88, 178, 87, 14, 317, 402, 318, 324, 308)
+"""Mesh points along the inner lips from corner to corner; equal places face each other."""
+
+UPPER_OUTER_LIP: Final = (61, 185, 40, 39, 37, 0, 267, 269, 270, 409, 291)
+LOWER_OUTER_LIP: Final = (61, 146, 91, 181, 84, 17, 314, 405, 321, 375, 291)
+"""The same along the outer lips."""
+
+# From this gap on (in distances of the outer eye corners) a mouth shows its teeth, and the edge
+# of its lips is sought this share of the way towards their outer line, or this distance.
+TEETH_GAP: Final = 0.08
+LIP_SHARE: Final = 0.45
+LIP_EDGE: Final = 0.04
+
+NOSE_BASE: Final = 2
+CHIN: Final = 152
+STILL_RING: Final = (1, 2, 98, 327, 50, 280, 123, 352, 132, 361, 58, 288)
+"""Mesh points of the nose and the sides of the face, which shut lips leave where they are."""
+
+# Mesh points above this share of the way from the eyes to the nose's base do not move with speech.
+_STILL_ABOVE: Final = 0.6
+_ANCHOR_STEP_PX: Final = 8
+_LIP_STEPS: Final = 5
+
+
+def moving_points(mesh: NDArray[np.floating]) -> NDArray[np.intp]:
+    """Indices of the mesh points in the lower face.
+
+    Args:
+        mesh: (468, 2 or 3) in pixels of an upright crop.
+    """
+    eyes = mesh[[33, 133, 362, 263], 1].mean()
+    return np.flatnonzero(mesh[:, 1] > eyes + _STILL_ABOVE * (mesh[NOSE_BASE, 1] - eyes))
+
+
+def _anchors(side: int, above: float) -> NDArray[np.float32]:
+    """Places that stay: the crop's border and everything above the lower face."""
+    ticks = np.append(np.arange(0, side - 1, _ANCHOR_STEP_PX), side - 1)
+    grid = np.stack(np.meshgrid(ticks, ticks), axis=-1).reshape(-1, 2)
+    border = (grid[:, 0] % (side - 1) == 0) | (grid[:, 1] == side - 1) | (grid[:, 1] < above)
+    return grid[border].astype(np.float32)
+
+
+def _lip_line(mesh: NDArray[np.float32]) -> NDArray[np.float32]:
+    """More points along the inner lips, so close that no triangle crosses shut lips."""
+    shares = np.linspace(0, 1, _LIP_STEPS, endpoint=False, dtype=np.float32)[1:, None]
+    lines = []
+    for row in (UPPER_INNER_LIP, LOWER_INNER_LIP):
+        start, end = mesh[list(row)[:-1], None, :2], mesh[list(row)[1:], None, :2]
+        lines.append((start + shares * (end - start)).reshape(-1, 2))
+    return np.concatenate(lines)
+
+
+def warp_field(
+    source: NDArray[np.float32], target: NDArray[np.float32], side: int
+) -> NDArray[np.float32]:
+    """Where each pixel of a moved picture comes from.
+
+    Args:
+        source: float32 (468, 2+), the mesh of the picture at hand, in pixels of the crop.
+        target: float32 (468, 2+), where its points shall be.
+        side: pixels a side of the crop.
+
+    Returns:
+        float32 (side, side, 2), x and y of the source pixel, linear between the points.
+    """
+    moving = moving_points(source)
+    anchors = _anchors(side, float(source[moving, 1].min()) - 2)
+    places = np.concatenate([target[moving, :2], _lip_line(target), anchors])
+    values = np.concatenate([source[moving, :2], _lip_line(source), anchors])
+    ticks = np.arange(side, dtype=np.float32)
+    x, y = np.meshgrid(ticks, ticks)
+    field = LinearNDInterpolator(places, values)(x, y)
+    return np.asarray(field, dtype=np.float32)
+
+
+def warp(picture: NDArray[np.uint8], field: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """Move a crop's pixels: uint8 (S, S, 3) by a field of :func:`warp_field`."""
+    moved = cv2.remap(
+        picture, field[..., 0], field[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
+    )
+    return np.asarray(moved, dtype=np.uint8)
+
+
+def closed_mesh(mesh: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The mesh with its lips together.
+
+    The lips meet in the middle of the gap, the lower one coming a little further since the jaw
+    closes; the chin follows, and the points between are carried along smoothly, those above the
+    gap with the upper lip and those below it with the lower one.
+
+    Args:
+        mesh: float32 (468, 2 or 3) in pixels of an upright crop.
+    """
+    upper, lower = mesh[list(UPPER_INNER_LIP), :2], mesh[list(LOWER_INNER_LIP), :2]
+    between = lower - upper
+    closed = mesh.copy()
+    moving = moving_points(mesh)
+    middle = (upper + lower) / 2
+    order = np.argsort(middle[:, 0])
+    line = np.interp(mesh[moving, 0], middle[order, 0], middle[order, 1])
+    is_above = mesh[moving, 1] < line
+    # The shares sum to 1 less a sliver, so that upper and lower points stay distinct.
+    for side, inner, outer, share in (
+        (moving[is_above], UPPER_INNER_LIP, UPPER_OUTER_LIP, 0.42),
+        (moving[~is_above], LOWER_INNER_LIP, LOWER_OUTER_LIP, -0.578),
+    ):
+        lips = [*inner, *outer]
+        shifts = [between, 0.85 * between]
+        if share < 0:
+            lips.append(CHIN)
+            shifts.append(0.7 * between[[len(inner) // 2]])
+        still = mesh[list(STILL_RING), :2]
+        carried = RBFInterpolator(
+            np.concatenate([mesh[lips, :2], still]),
+            np.concatenate([share * np.concatenate(shifts), np.zeros_like(still)]),
+            kernel="linear",
+            smoothing=1e-3,
+        )
+        closed[side, :2] += carried(mesh[side, :2]).astype(np.float32)
+        closed[list(inner), :2] = mesh[list(inner), :2] + share * between
+    return closed
+
+
+def close_mouth(
+    crop: NDArray[np.uint8], mesh: NDArray[np.float32]
+) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+    """Shut the mouth in a crop.
+
+    Args:
+        crop: uint8 (S, S, 3), upright.
+        mesh: float32 (468, 2 or 3) in its pixels.
+
+    Returns:
+        The crop with shut lips and its mesh.
+    """
+    closed = closed_mesh(mesh)
+    # Teeth reach beyond the mesh's inner lips; taking the lips' edge from further out hides them.
+    seen = mesh.copy()
+    unit = float(np.linalg.norm(mesh[263, :2] - mesh[33, :2]))
+    gap = float(np.linalg.norm(mesh[14, :2] - mesh[13, :2]))
+    out = min(gap / (TEETH_GAP * unit), 1.0)
+    for inner, outer in (
+        (UPPER_INNER_LIP, UPPER_OUTER_LIP),
+        (LOWER_INNER_LIP, LOWER_OUTER_LIP),
+    ):
+        lip = mesh[list(outer), :2] - mesh[list(inner), :2]
+        thick = np.linalg.norm(lip, axis=1, keepdims=True)
+        reach = np.maximum(LIP_SHARE, LIP_EDGE * unit / np.maximum(thick, 1e-6))
+        seen[list(inner), :2] += out * np.minimum(reach, 0.9) * lip
+    field = warp_field(seen, closed, crop.shape[0])
+    shut = warp(crop, field)
+    # What still comes from between the lips is a speck of teeth.
+    lips = seen[[*UPPER_INNER_LIP, *reversed(LOWER_INNER_LIP)], :2]
+    mouth = np.zeros(crop.shape[:2], dtype=np.uint8)
+    cv2.fillPoly(mouth, [np.round(lips).astype(np.int32)], 255)
+    mouth = cv2.erode(mouth, np.ones((3, 3), np.uint8)).astype(np.uint8)
+    specks = cv2.remap(mouth, field[..., 0], field[..., 1], cv2.INTER_LINEAR)
+    repaired = cv2.inpaint(shut, (specks > 128).astype(np.uint8), 2, cv2.INPAINT_TELEA)
+    return np.asarray(repaired, dtype=np.uint8), closed

@@ -1,0 +1,149 @@
+"""The way back: painted rows into the picture, with no visible edge."""
+
+from __future__ import annotations
+
+import math
+from functools import lru_cache
+from typing import Final
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from engine.crop import Matrix
+
+# The region of an upright crop that is replaced, in shares of its side: the jaw in front of the
+# neck, from the nose's base to below an open chin. It is fixed in the crop, so the speaker's own
+# chin never shows beneath it.
+_TOP: Final = 0.46
+_SHOULDER: Final = 0.60
+_HALF_WIDTH_TOP: Final = 0.30
+_HALF_WIDTH: Final = 0.36
+_CHIN_Y: Final = 0.74
+_BOTTOM: Final = 0.955
+_SOFT: Final = 0.035  # standard deviation of the edge's softness
+
+
+@lru_cache(maxsize=4)
+def paste_mask(side: int) -> NDArray[np.float32]:
+    """How much of each pixel of an upright crop is replaced.
+
+    Args:
+        side: pixels a side of the crop.
+
+    Returns:
+        float32 (side, side) in 0..1, read-only; exactly 0 on and near the crop's border.
+    """
+    y, x = (np.mgrid[0:side, 0:side] + 0.5) / side
+    x = np.abs(x - 0.5)
+    # Half the width at each height: a trapezium below the nose that ends in half an ellipse.
+    opening = np.interp(y, [_TOP, _SHOULDER], [_HALF_WIDTH_TOP, _HALF_WIDTH])
+    below = np.clip((y - _CHIN_Y) / (_BOTTOM - _CHIN_Y), 0, 1)
+    half = opening * np.sqrt(1 - below**2)
+    inside = ((x < half) & (y > _TOP) & (y < _BOTTOM)).astype(np.float32)
+    soft = cv2.GaussianBlur(inside, (0, 0), _SOFT * side)
+    # A Gaussian never ends; what is below 2 % is cut so that the border is left alone.
+    mask = np.clip((soft - 0.02) / 0.96, 0, 1).astype(np.float32)
+    mask.flags.writeable = False
+    return mask
+
+
+def colour_match(
+    painted: NDArray[np.uint8], real: NDArray[np.uint8], weight: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """Bring the painted rows to the light of the real ones.
+
+    The difference is taken where the paste fades out, which both show; the chin's side is left
+    out by the caller's weight since the real chin may be elsewhere. It is carried inwards
+    smoothly.
+
+    Args:
+        painted: uint8 (R, S, 3).
+        real: uint8 (R, S, 3), the same rows of the live crop.
+        weight: float32 (R, S), how much each pixel tells.
+
+    Returns:
+        float32 (R, S, 3), not yet clipped.
+    """
+    sigma = painted.shape[1] / 8
+    difference = (real.astype(np.float32) - painted) * weight[..., None]
+    total = cv2.GaussianBlur(weight, (0, 0), sigma) + 1e-4
+    smooth = cv2.GaussianBlur(difference, (0, 0), sigma) / total[..., None]
+    return np.asarray(painted + smooth, dtype=np.float32)
+
+
+@lru_cache(maxsize=4)
+def _rim(side: int) -> NDArray[np.float32]:
+    """Where painted and real pixels ought to agree: the faded edge of the mask, not its bottom."""
+    mask = paste_mask(side)
+    y = (np.arange(side)[:, None] + 0.5) / side
+    upper = np.clip((0.80 - y) / 0.1, 0, 1)
+    rim = (4 * mask * (1 - mask) * upper).astype(np.float32)
+    rim.flags.writeable = False
+    return rim
+
+
+def blend(
+    crop: NDArray[np.uint8], painted: NDArray[np.uint8], rows: tuple[int, int]
+) -> NDArray[np.float32]:
+    """The painted rows in the light of the crop, the whole crop's size.
+
+    Args:
+        crop: uint8 (S, S, 3), the live crop.
+        painted: uint8 (R, S, 3), the generator's rows.
+        rows: first row and the row after the last that ``painted`` stands for.
+
+    Returns:
+        float32 (S, S, 3): matched rows, and the crop's own pixels above and below them.
+    """
+    first, end = rows
+    whole = crop.astype(np.float32)
+    rim = _rim(len(crop))[first:end]
+    whole[first:end] = colour_match(painted, crop[first:end], rim)
+    return whole
+
+
+def paste(
+    picture: NDArray[np.uint8],
+    crop: NDArray[np.uint8],
+    painted: NDArray[np.uint8],
+    rows: tuple[int, int],
+    matrix: Matrix,
+) -> NDArray[np.uint8]:
+    """Put the painted mouth into the picture.
+
+    Args:
+        picture: uint8 (H, W, 3).
+        crop: uint8 (S, S, 3), its crop.
+        painted: uint8 (R, S, 3), the generator's rows.
+        rows: first row and the row after the last that ``painted`` stands for.
+        matrix: picture → crop.
+
+    Returns:
+        uint8 (H, W, 3), a new picture; pixels outside the mask are those of ``picture``.
+    """
+    side = len(crop)
+    height, width = picture.shape[:2]
+    corners = np.array([[0, 0], [side, 0], [0, side], [side, side]]) - 0.5
+    back = cv2.invertAffineTransform(matrix)
+    places = corners @ back[:, :2].T + back[:, 2]
+    x0, y0 = np.maximum(np.floor(places.min(axis=0)).astype(int), 0)
+    x1, y1 = np.minimum(np.ceil(places.max(axis=0)).astype(int) + 1, (width, height))
+    result = picture.copy()
+    if x0 >= x1 or y0 >= y1:
+        return result
+    # Crop coordinates of the pixels of the picture's part around the crop.
+    part = matrix.copy()
+    part[:, 2] += matrix[:, :2] @ np.array([x0, y0])
+    size = (int(x1 - x0), int(y1 - y0))
+    grow = 1 / math.sqrt(abs(np.linalg.det(matrix[:, :2])))
+    smooth = cv2.INTER_CUBIC if grow > 1 else cv2.INTER_LINEAR
+    inverse = cv2.invertAffineTransform(part)
+    new = cv2.warpAffine(
+        blend(crop, painted, rows), inverse, size, flags=smooth, borderMode=cv2.BORDER_REPLICATE
+    )
+    share = cv2.warpAffine(paste_mask(side), inverse, size, flags=cv2.INTER_LINEAR)[..., None]
+    region = result[y0:y1, x0:x1]
+    mixed = share * np.clip(new, 0, 255) + (1 - share) * region
+    region[...] = np.where(share > 0, np.round(mixed), region).astype(np.uint8)
+    return result

@@ -1,0 +1,141 @@
+"""``python -m export CHECKPOINT -o BUNDLE``: turn a checkpoint into a verified bundle."""
+
+import argparse
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from engine.bundle import MANIFEST, Bundle, Weights, write_bundle
+from engine.crop import geometry_from_dict
+from engine.errors import ConfigError, LipstreamError
+from engine.mel import MelSettings, WindowPlacement
+from export.graphs import write_graphs
+from export.verify import TOLERANCE, Differences, check
+from training.checkpoint import GENERATOR, Checkpoint, load_checkpoint
+from training.generator import Generator, GeneratorConfig
+
+BACKENDS = ("onnx",)
+PRECISIONS = ("fp32",)
+WRONG_USE = 2  # exit status, as argparse's own
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command line; return its exit status."""
+    arguments = _parser().parse_args(argv)
+    try:
+        bundle, differences = export(
+            load_checkpoint(arguments.checkpoint), arguments.output, arguments.precision
+        )
+    except LipstreamError as error:
+        print(f"lipstream-export: {error}", file=sys.stderr)
+        return WRONG_USE
+    size = sum((bundle.folder / file).stat().st_size for file in bundle.sha256)
+    print(f"{bundle.folder}: {', '.join(bundle.sha256)}, {size / 1e6:.1f} MB")
+    print(
+        f"largest difference from the checkpoint: {differences.graphs:.1e} in the graphs,"
+        f" {differences.runtime:.1e} in the run time (allowed: {TOLERANCE:g})"
+    )
+    return 0
+
+
+def export(checkpoint: Checkpoint, folder: Path, precision: str) -> tuple[Bundle, Differences]:
+    """Write a bundle and check it against its checkpoint.
+
+    Args:
+        checkpoint: of a generator.
+        folder: where the bundle goes; made where missing, its files are overwritten.
+        precision: number format of the weights.
+
+    Raises:
+        ConfigError: the checkpoint holds no generator, lacks a fact, or the folder can't be made.
+        BundleError: what was written is not what the checkpoint paints.
+    """
+    model = build_model(checkpoint)
+    config, facts = model.config, checkpoint.training
+    mel = MelSettings.from_dict(checkpoint.mel)
+    placement = WindowPlacement.from_dict(checkpoint.placement)
+    crop = geometry_from_dict(checkpoint.crop)
+    weights = Weights(
+        licence=_fact(facts, "licence"),
+        training_data=_fact(facts, "training_data"),
+        metrics=facts.get("metrics", {}),
+    )
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        graphs = write_graphs(model, mel, placement, folder)
+    except OSError as error:
+        raise ConfigError(f"The bundle {folder} can't be written: {error}.") from error
+    bundle = write_bundle(
+        Bundle(
+            folder=folder,
+            graphs=graphs,
+            architecture=f"two-encoder-{config.head}",
+            width=config.width,
+            resolution=config.resolution,
+            rows=config.rows,
+            masked_from=config.masked_from,
+            fps=facts.get("fps", 25.0),
+            k=facts.get("k", 5),
+            mel=mel,
+            placement=placement,
+            crop=crop,
+            identity_policy=facts.get("identity_policy", "live"),
+            colour_order=facts.get("colour_order", "rgb"),
+            precision=precision,
+            weights=weights,
+        )
+    )
+    try:
+        return bundle, check(bundle, model)
+    except LipstreamError:
+        (folder / MANIFEST).unlink()  # a folder without its description is never run
+        raise
+
+
+def build_model(checkpoint: Checkpoint) -> Generator:
+    """Return the generator of a checkpoint, ready for use.
+
+    Raises:
+        ConfigError: the checkpoint holds another network, or weights that do not fit.
+    """
+    if checkpoint.kind != GENERATOR:
+        raise ConfigError(
+            f"The checkpoint holds a {checkpoint.kind!r}; only a {GENERATOR!r} makes a bundle."
+        )
+    model = Generator(GeneratorConfig.from_dict(checkpoint.config))
+    try:
+        model.load_state_dict(checkpoint.model)
+    except RuntimeError as error:
+        raise ConfigError(
+            "The checkpoint's weights do not fit its own settings; save it again."
+        ) from error
+    return model.eval()
+
+
+def _fact(facts: Mapping[str, Any], name: str) -> str:
+    value = facts.get(name)
+    if not isinstance(value, str) or not value:
+        raise ConfigError(
+            f"The checkpoint's training facts lack {name!r}, which every bundle states; save it"
+            " again with it."
+        )
+    return value
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m export",
+        description="Turn a checkpoint into a bundle and check that both paint the same.",
+    )
+    parser.add_argument("checkpoint", type=Path, help="what `python -m training` has saved")
+    parser.add_argument("-o", "--output", type=Path, required=True, help="folder of the bundle")
+    parser.add_argument("--backend", choices=BACKENDS, default="onnx", help="form of the graphs")
+    parser.add_argument(
+        "--precision", choices=PRECISIONS, default="fp32", help="number format of the weights"
+    )
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

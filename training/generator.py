@@ -1,0 +1,318 @@
+"""The talking-face generator: identity encoder, pose encoder, audio encoder, decoder.
+
+Legend of shapes: B batch (frames), C channels, S side of the crop (``resolution``), R output rows.
+Pictures are RGB in [0, 1]. Every convolution is followed by batch normalisation and ReLU; the
+decoder receives the maps of both face encoders at every size.
+"""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, NamedTuple, Self, get_args
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from engine.errors import ConfigError
+from training.audio_encoder import EMBEDDING, AudioEncoder
+from training.blocks import ConvBlock, UpBlock, concatenate, scaled
+
+Head = Literal["rgb", "warp"]
+
+RESOLUTIONS = (96, 192, 384)
+# From the second-finest map (S/2) of a 96 crop down to 3×3; a finer crop adds stages in front.
+ENCODER_CHANNELS = (32, 64, 128, 256, 512)
+FINEST_CHANNELS = 16
+DECODER_CHANNELS = (512, 512, 384, 256, 128, 64)  # at 3, 6, 12, 24, 48 and 96
+FINER_DECODER_CHANNELS = (48, 32)  # at 192 and 384
+HEAD_CHANNELS = 32
+ROW_STAGE = 12  # the size of the map at which the decoder drops the rows that are not painted
+KEEP_BIAS = 2.0  # sigmoid(2) = 0.88: a new warp head starts as the warped identity reference
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class GeneratorConfig:
+    """Size and form of a generator.
+
+    Attributes:
+        width: factor on the channels of the face encoders and the decoder; above 0.
+        audio_width: factor on the channels of the audio encoder; above 0.
+        resolution: side of the crop in px: 96, 192 or 384.
+        head: ``rgb`` paints every pixel (the paper's); ``warp`` moves the pixels of the identity
+            reference and paints only where its mask says so.
+        rows: first painted row and the row after the last; multiples of ``resolution / 12``.
+        masked_from: first row of the pose face that is hidden, with all below; the default hides
+            the lower half of a 96 crop.
+        max_flow: the longest way the warp head moves a pixel on an axis, as a fraction of
+            ``resolution``.
+        shortcuts: identity shortcuts over the stride-1 convolutions.
+    """
+
+    width: float = 1.0
+    audio_width: float = 1.0
+    resolution: int = 96
+    head: Head = "rgb"
+    rows: tuple[int, int] = (0, 96)
+    masked_from: int = 48
+    max_flow: float = 0.2
+    shortcuts: bool = True
+
+    def __post_init__(self) -> None:
+        for name in ("width", "audio_width"):
+            if not getattr(self, name) > 0:
+                raise ConfigError(f"{name} must be above 0, not {getattr(self, name)}.")
+        if self.resolution not in RESOLUTIONS:
+            allowed = ", ".join(map(str, RESOLUTIONS))
+            raise ConfigError(f"resolution must be one of {allowed}, not {self.resolution}.")
+        if self.head not in get_args(Head):
+            allowed = ", ".join(get_args(Head))
+            raise ConfigError(f"head must be one of {allowed}, not {self.head!r}.")
+        step = self.resolution // ROW_STAGE
+        if len(self.rows) != 2 or not 0 <= self.rows[0] < self.rows[1] <= self.resolution:
+            raise ConfigError(
+                f"rows must be two rising numbers within 0..{self.resolution}, not {self.rows}."
+            )
+        if any(row % step for row in self.rows):
+            raise ConfigError(f"rows must be multiples of {step}, not {self.rows}.")
+        if not 0 < self.masked_from < self.resolution:
+            raise ConfigError(
+                f"masked_from must be within 1..{self.resolution - 1}, not {self.masked_from}."
+            )
+        if not 0 < self.max_flow <= 1:
+            raise ConfigError(f"max_flow must be above 0 and at most 1, not {self.max_flow}.")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values, for a checkpoint or a manifest."""
+        return dataclasses.asdict(self) | {"rows": list(self.rows)}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """Read what :meth:`to_dict` wrote.
+
+        Raises:
+            ConfigError: a field is unknown or has an illegal value.
+        """
+        names = {field.name for field in dataclasses.fields(cls)}
+        unknown = sorted(set(values) - names)
+        if unknown:
+            raise ConfigError(
+                f"a generator has no field {unknown[0]!r}; its fields are"
+                f" {', '.join(sorted(names))}."
+            )
+        rows = {"rows": tuple(values["rows"])} if "rows" in values else {}
+        return cls(**{**values, **rows})
+
+
+class GeneratorOutput(NamedTuple):
+    """What the generator made.
+
+    Attributes:
+        frames: (B, 3, R, S), RGB in [0, 1].
+        flow: (B, 2, R, S) px, (x, y): a pixel is taken from its own place plus this; warp only.
+        mask: (B, 1, R, S) in [0, 1], the share of the warped identity; warp only.
+        paint: (B, 3, R, S), the painted RGB in [0, 1]; warp only.
+    """
+
+    frames: Tensor
+    flow: Tensor | None = None
+    mask: Tensor | None = None
+    paint: Tensor | None = None
+
+
+def mask_pose(crops: Tensor, masked_from: int) -> Tensor:
+    """Return crops (..., H, W) with the rows from ``masked_from`` on set to 0: pose faces."""
+    masked = crops.clone()
+    masked[..., masked_from:, :] = 0
+    return masked
+
+
+class FaceEncoder(nn.Module):
+    """Maps of one picture, from its full size down to 1×1; each stage halves.
+
+    Args:
+        config: the generator's; ``width``, ``resolution`` and ``shortcuts`` count here.
+    """
+
+    def __init__(self, config: GeneratorConfig) -> None:
+        super().__init__()
+        finer = config.resolution.bit_length() - RESOLUTIONS[0].bit_length()
+        finest = (FINEST_CHANNELS,) * (1 + finer)
+        self.channels = [scaled(c, config.width) for c in (*finest, *ENCODER_CHANNELS)]
+        stages: list[nn.Module] = [ConvBlock(3, self.channels[0], kernel=7, padding=3)]
+        for before, after in zip(self.channels, self.channels[1:], strict=False):
+            stages.append(
+                nn.Sequential(
+                    ConvBlock(before, after, stride=2),
+                    ConvBlock(after, after, shortcut=config.shortcuts),
+                    ConvBlock(after, after, shortcut=config.shortcuts),
+                )
+            )
+        last = self.channels[-1]
+        stages.append(
+            nn.Sequential(
+                ConvBlock(last, last, padding=0),
+                ConvBlock(last, last, kernel=1, padding=0),
+            )
+        )
+        self.channels.append(last)
+        self.stages = nn.ModuleList(stages)
+
+    def forward(self, picture: Tensor) -> list[Tensor]:
+        """Encode pictures.
+
+        Args:
+            picture: (B, 3, S, S), RGB in [0, 1].
+
+        Returns:
+            Maps from (B, C, S, S) down to (B, C, 3, 3) and (B, C, 1, 1): seven for a 96 crop.
+        """
+        maps = []
+        x = picture
+        for stage in self.stages:
+            x = stage(x)
+            maps.append(x)
+        return maps
+
+
+class Generator(nn.Module):
+    """Paints the mouth region of crops to match mel windows.
+
+    Args:
+        config: size and form.
+    """
+
+    _pixels: Tensor
+
+    def __init__(self, config: GeneratorConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.identity_encoder = FaceEncoder(config)
+        self.pose_encoder = FaceEncoder(config)
+        self.audio_encoder = AudioEncoder(config.audio_width)
+        self._audio_is_frozen = False
+
+        skips = self.identity_encoder.channels
+        merged = skips[-1]
+        self.merge = ConvBlock(2 * merged, merged, kernel=1, padding=0)
+        outs = [*DECODER_CHANNELS, *FINER_DECODER_CHANNELS][: len(skips) - 1]
+        stages: list[nn.Module] = []
+        before = merged + EMBEDDING
+        for index, channels in enumerate(outs):
+            after = scaled(channels, config.width)
+            stages.append(
+                nn.Sequential(
+                    UpBlock(before, after, stride=1 if index == 0 else 2),
+                    ConvBlock(after, after, shortcut=config.shortcuts),
+                    ConvBlock(after, after, shortcut=config.shortcuts),
+                )
+            )
+            before = after + 2 * skips[-2 - index]  # the maps of both face encoders join
+        self.decoder = nn.ModuleList(stages)
+        head = scaled(HEAD_CHANNELS, config.width)
+        self.to_head = ConvBlock(before, head)
+        self.head = nn.Conv2d(head, 6 if config.head == "warp" else 3, 1)
+        if config.head == "warp":
+            with torch.no_grad():
+                self.head.weight[:2] *= 0.01  # the first flow is almost nothing
+                self.head.bias[:2] = 0.0  # type: ignore[index]
+                self.head.bias[2] = KEEP_BIAS  # type: ignore[index]
+        self.register_buffer("_pixels", self._pixel_grid(), persistent=False)
+
+    def _pixel_grid(self) -> Tensor:
+        """Return the (1, R, S, 2) sampling places (x, y) of the painted rows, in px."""
+        first, end = self.config.rows
+        y, x = torch.meshgrid(
+            torch.arange(first, end, dtype=torch.float32),
+            torch.arange(self.config.resolution, dtype=torch.float32),
+            indexing="ij",
+        )
+        return torch.stack((x, y), dim=-1)[None]
+
+    def freeze_audio_encoder(self) -> None:
+        """Stop the audio encoder from learning; also its normalisation statistics stay."""
+        self._audio_is_frozen = True
+        self.audio_encoder.requires_grad_(False).eval()
+
+    def train(self, mode: bool = True) -> Self:
+        """Switch between training and use; a frozen audio encoder stays in use."""
+        super().train(mode)
+        if self._audio_is_frozen:
+            self.audio_encoder.eval()
+        return self
+
+    def encode_identity(self, identity: Tensor) -> list[Tensor]:
+        """Compute the maps of identity references, once per choice of a reference.
+
+        Args:
+            identity: (B, 3, S, S), RGB in [0, 1].
+
+        Returns:
+            The maps of :class:`FaceEncoder`.
+        """
+        maps: list[Tensor] = self.identity_encoder(identity)
+        return maps
+
+    def forward(
+        self,
+        mel: Tensor,
+        pose: Tensor,
+        identity: Tensor,
+        features: Sequence[Tensor] | None = None,
+    ) -> GeneratorOutput:
+        """Paint one frame per mel window.
+
+        Args:
+            mel: (B, 1, 80, 16), values in [-4, 4].
+            pose: (B, 3, S, S), pose faces: RGB in [0, 1], rows from ``masked_from`` on are 0.
+            identity: (B, 3, S, S), identity references, RGB in [0, 1].
+            features: what :meth:`encode_identity` gave for these references, one per frame;
+                computed here where missing.
+        """
+        if features is None:
+            features = self.encode_identity(identity)
+        return self.decode(self.audio_encoder(mel), pose, identity, features)
+
+    def decode(
+        self, audio: Tensor, pose: Tensor, identity: Tensor, features: Sequence[Tensor]
+    ) -> GeneratorOutput:
+        """Paint one frame per audio embedding.
+
+        Args:
+            audio: (B, 512), from the audio encoder.
+            pose: (B, 3, S, S), pose faces.
+            identity: (B, 3, S, S), identity references; the warp head takes their pixels.
+            features: maps of :meth:`encode_identity`, one per frame.
+        """
+        pose_maps = self.pose_encoder(pose)
+        faces = self.merge(concatenate(features[-1], pose_maps[-1]))  # (B, 512w, 1, 1)
+        x = concatenate(faces, audio[:, :, None, None].to(faces.dtype))
+        skips = zip(reversed(features[:-1]), reversed(pose_maps[:-1]), strict=True)
+        for stage, (identity_map, pose_map) in zip(self.decoder, skips, strict=True):
+            x = stage(x)
+            size = identity_map.shape[-1]
+            if size == ROW_STAGE:
+                x = self._painted_rows(x, size)
+            if size >= ROW_STAGE:
+                identity_map = self._painted_rows(identity_map, size)
+                pose_map = self._painted_rows(pose_map, size)
+            x = concatenate(x, identity_map, pose_map)  # (B, C, R·size/S, size)
+        return self._finish(self.head(self.to_head(x)).float(), identity)
+
+    def _painted_rows(self, x: Tensor, size: int) -> Tensor:
+        first, end = (row * size // self.config.resolution for row in self.config.rows)
+        return x if end - first == size else x[:, :, first:end]
+
+    def _finish(self, raw: Tensor, identity: Tensor) -> GeneratorOutput:
+        """Turn the head's numbers (B, 3 or 6, R, S), in float32, into pictures."""
+        if self.config.head == "rgb":
+            return GeneratorOutput(torch.sigmoid(raw))
+        side = self.config.resolution
+        flow = torch.tanh(raw[:, :2]) * (self.config.max_flow * side)
+        mask = torch.sigmoid(raw[:, 2:3])
+        paint = torch.sigmoid(raw[:, 3:])
+        places = self._pixels + flow.permute(0, 2, 3, 1)  # (B, R, S, 2) px
+        grid = (2 * places + 1) / side - 1  # grid_sample's -1..1 from edge to edge
+        warped = F.grid_sample(
+            identity.float(), grid, mode="bilinear", padding_mode="border", align_corners=False
+        )
+        return GeneratorOutput(mask * warped + (1 - mask) * paint, flow, mask, paint)

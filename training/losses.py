@@ -1,0 +1,111 @@
+"""What the generator is told about its frames.
+
+Shapes as in training.generator: N = B·k frames, R painted rows, S side.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from engine.paste import paste_mask
+from training.config import LossWeights
+from training.generator import GeneratorOutput
+from training.mouth_shape import LIPS
+
+_MOUTH_MARGIN: Final = 3.0  # px of a 96 crop around the lips that still count as mouth
+_FLOW_SCALE: Final = 2.0  # px from which on a wrong flow counts linearly
+
+
+@dataclass(frozen=True, slots=True)
+class Losses:
+    """The terms of one batch, unweighted, and their weighted sum."""
+
+    total: Tensor
+    pixel: Tensor
+    gradient: Tensor
+    flow: Tensor
+    rough: Tensor
+    paint: Tensor
+
+    def scalars(self) -> dict[str, float]:
+        """The terms by name."""
+        return {name: getattr(self, name).item() for name in self.__slots__}
+
+
+class GeneratorLoss:
+    """The loss of one run.
+
+    Args:
+        weights: of the terms.
+        rows: first painted row and the row after the last.
+        side: pixels a side of the crop.
+    """
+
+    def __init__(self, weights: LossWeights, rows: tuple[int, int], side: int) -> None:
+        self._weights = weights
+        self._rows = rows
+        self._side = side
+        seen = torch.from_numpy(paste_mask(side).copy())[rows[0] : rows[1]]
+        self._seen = weights.outside + (1 - weights.outside) * seen  # (R, S)
+
+    def __call__(
+        self, output: GeneratorOutput, frames: Tensor, mesh: Tensor, identity_mesh: Tensor
+    ) -> Losses:
+        """Compare painted rows with the real ones.
+
+        Args:
+            output: of the generator.
+            frames: (N, 3, S, S), the real crops.
+            mesh: (N, 468, 2) in pixels of the crop.
+            identity_mesh: (N, 468, 2), that of each frame's identity reference.
+        """
+        target = frames[:, :, self._rows[0] : self._rows[1]]
+        mouth = self._mouth(mesh)  # (N, 1, R, S)
+        weight = self._seen * (1 + (self._weights.mouth - 1) * mouth)
+        weight = weight / weight.mean()
+        error = output.frames - target
+        pixel = (weight * error.abs()).mean()
+        gradient = (weight[..., 1:, :] * error.diff(dim=-2).abs()).mean()
+        gradient = gradient + (weight[..., :, 1:] * error.diff(dim=-1).abs()).mean()
+        zero = pixel.new_zeros(())
+        flow, rough, paint = zero, zero, zero
+        if output.flow is not None and output.mask is not None:
+            flow = self._flow(output.flow, mesh, identity_mesh)
+            rough = output.flow.diff(dim=-1).abs().mean() + output.flow.diff(dim=-2).abs().mean()
+            paint = ((1 - mouth) * (1 - output.mask)).mean()
+        w = self._weights
+        total = w.pixel * pixel + w.gradient * gradient
+        total = total + w.flow * flow + w.rough * rough + w.paint * paint
+        return Losses(total, pixel, gradient, flow, rough, paint)
+
+    def _mouth(self, mesh: Tensor) -> Tensor:
+        """1 in the box of the lips and its margin, else 0: (N, 1, R, S)."""
+        lips = mesh[:, list(LIPS)]
+        margin = _MOUTH_MARGIN * self._side / 96
+        low, high = lips.amin(dim=1) - margin, lips.amax(dim=1) + margin  # (N, 2)
+        x = torch.arange(self._side, dtype=torch.float32)
+        y = torch.arange(*self._rows, dtype=torch.float32)
+        inside_x = (x >= low[:, :1]) & (x <= high[:, :1])
+        inside_y = (y >= low[:, 1:]) & (y <= high[:, 1:])
+        return (inside_y[:, None, :, None] & inside_x[:, None, None, :]).float()
+
+    def _flow(self, flow: Tensor, mesh: Tensor, identity_mesh: Tensor) -> Tensor:
+        """Distance of the flow at the mesh's points from where those points are in the reference.
+
+        Points above the painted rows or outside the crop do not count.
+        """
+        first, end = self._rows
+        x = (2 * mesh[..., 0] + 1) / self._side - 1
+        y = (2 * (mesh[..., 1] - first) + 1) / (end - first) - 1
+        grid = torch.stack((x, y), dim=-1)[:, :, None]
+        found = F.grid_sample(flow, grid, padding_mode="border", align_corners=False)
+        wanted = (identity_mesh - mesh).transpose(1, 2)  # (N, 2, 468)
+        counts = ((x.abs() < 1) & (y.abs() < 1)).float()[:, None]
+        off = (found[..., 0] - wanted) / _FLOW_SCALE
+        distance = F.smooth_l1_loss(off, torch.zeros_like(off), reduction="none")
+        return (counts * distance).sum() / counts.sum().clamp(min=1) / 2
