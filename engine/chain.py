@@ -19,7 +19,7 @@ from engine.bundle import Bundle
 from engine.crop import eye_centres
 from engine.errors import NoFaceError
 from engine.face_models import FaceModels
-from engine.generator import Chunk, Generator
+from engine.generator import MAX_FRAMES, Chunk, Generator
 from engine.lips import mouth_opening
 from engine.mel import cut_windows, log_mel
 from engine.mesh_warp import close_mouth
@@ -42,10 +42,12 @@ class Identity:
     Attributes:
         crop: uint8 (S, S, 3) with the mouth shut.
         opening: of the mouth in the picture it was taken from.
+        index: which of the pictures that was, from 0.
     """
 
     crop: NDArray[np.uint8]
     opening: float
+    index: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,11 +56,18 @@ class Synced:
 
     Attributes:
         picture: uint8 (H, W, 3).
-        modified: whether its lips were changed; else it is the picture that came in.
+        original: uint8 (H, W, 3), the picture that came in.
+        face: where its face is; None where there is none, and the picture left as it came.
     """
 
     picture: NDArray[np.uint8]
-    modified: bool
+    original: NDArray[np.uint8]
+    face: TrackedFace | None
+
+    @property
+    def modified(self) -> bool:
+        """Whether the lips were changed."""
+        return self.face is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +122,7 @@ class LipSync:
             NoFaceError: none of them shows a face.
         """
         tracker = self._tracker()
-        best: tuple[float, TrackedFace, NDArray[np.uint8]] | None = None
+        best: tuple[float, int, TrackedFace, NDArray[np.uint8]] | None = None
         for index, picture in enumerate(pictures):
             face = tracker.update(picture, float(index / fps))
             if face is None:
@@ -121,17 +130,17 @@ class LipSync:
             crop = face.crop(picture)
             cost = reference_cost(face, crop)
             if best is None or cost < best[0]:
-                best = cost, face, crop
+                best = cost, index, face, crop
         if best is None:
             raise NoFaceError(
                 "No face was found: use a picture or video that shows one face from the front,"
                 " well lit and not too small."
             )
-        _, face, crop = best
+        _, index, face, crop = best
         opening = mouth_opening(face.mesh)
         if opening > SHUT_OPENING:
             crop, _ = close_mouth(crop, face.crop_mesh())
-        return Identity(crop, opening)
+        return Identity(crop, opening, index)
 
     def run(
         self,
@@ -161,7 +170,7 @@ class LipSync:
                 face = tracker.update(picture, float((start + len(chunk)) / fps))
                 crop = None if face is None else face.crop(picture)
                 chunk.append(_Waiting(picture, crop, face))
-                if len(chunk) == self.bundle.k:
+                if len(chunk) == min(self.bundle.k, MAX_FRAMES):
                     yield from self._finish(slot, chunk, mel, start, fps)
                     start += len(chunk)
                     chunk = []
@@ -188,7 +197,7 @@ class LipSync:
             painted = dict(zip(faces, frames, strict=True))
         for index, waiting in enumerate(chunk):
             if waiting.face is None or waiting.crop is None:
-                yield Synced(waiting.picture, modified=False)
+                yield Synced(waiting.picture, waiting.picture, None)
                 continue
             picture = paste(
                 waiting.picture,
@@ -197,4 +206,4 @@ class LipSync:
                 self.bundle.rows,
                 waiting.face.matrix,
             )
-            yield Synced(picture, modified=True)
+            yield Synced(picture, waiting.picture, waiting.face)

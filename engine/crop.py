@@ -12,7 +12,7 @@ Two kinds, named in every bundle:
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Final, Literal
 
 import cv2
@@ -48,7 +48,7 @@ class HeadPlace:
 def eye_centres(mesh: NDArray[np.float32]) -> NDArray[np.float64]:
     """The eyes' centres, float64 (2, 3), from a (468, 3) mesh; left in the picture first."""
     points = mesh[[*LEFT_EYE, *RIGHT_EYE]].astype(np.float64)
-    return points.reshape(2, 2, 3).mean(axis=1)
+    return np.asarray(points.reshape(2, 2, 3).mean(axis=1))
 
 
 def head_place(mesh: NDArray[np.float32]) -> HeadPlace:
@@ -76,7 +76,7 @@ class UprightGeometry:
         below: from the eyes down to its lower edge; above + below is the side.
     """
 
-    kind: Literal["upright-landmarks"] = "upright-landmarks"
+    kind: Literal["upright-landmarks"] = field(default="upright-landmarks", init=False)
     above: float = 0.55
     below: float = 2.30
 
@@ -103,7 +103,7 @@ class BoxGeometry:
         top, bottom, left, right: how far the crop reaches beyond the face's box.
     """
 
-    kind: Literal["box+pads"] = "box+pads"
+    kind: Literal["box+pads"] = field(default="box+pads", init=False)
     top: float = 0.0
     bottom: float = 0.05
     left: float = 0.0
@@ -135,16 +135,24 @@ def geometry_from_dict(fields: dict[str, str | float]) -> CropGeometry:
     """Read a geometry from a bundle.
 
     Raises:
-        BundleError: the kind is unknown, or a field is unknown or no number.
+        BundleError: the kind is unknown, a field is unknown or no number, or no crop comes of it.
     """
     values = {key: value for key, value in fields.items() if key != "kind"}
     try:
         numbers = {key: float(value) for key, value in values.items()}
+        if not all(map(math.isfinite, numbers.values())):
+            raise ValueError("a number is not finite")
         match fields.get("kind"):
             case "upright-landmarks":
-                return UprightGeometry(**numbers)
+                upright = UprightGeometry(**numbers)
+                if upright.side <= 0:
+                    raise ValueError("above + below must be above 0")
+                return upright
             case "box+pads":
-                return BoxGeometry(**numbers)
+                box = BoxGeometry(**numbers)
+                if min(1 + box.left + box.right, 1 + box.top + box.bottom) <= 0:
+                    raise ValueError("the pads leave nothing of the box")
+                return box
     except (TypeError, ValueError) as error:
         raise BundleError(f"The bundle's crop geometry can't be read ({error}).") from error
     raise BundleError(

@@ -9,7 +9,9 @@ import json
 import math
 import os
 import time
+from collections import deque
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from fractions import Fraction
@@ -18,14 +20,16 @@ from pathlib import Path
 from typing import Final
 
 from engine.bundle import MANIFEST, Bundle
-from engine.chain import Identity, LipSync
+from engine.chain import Identity, LipSync, Synced
 from engine.errors import MediaError, NoFaceError
 from engine.mark import Badge
 from engine.sources import FaceSource, Speech, back_and_forth, open_face
 from engine.video_writer import VideoWriter
 
 IDENTITY_S: Final = 20  # of a film are searched at a time for the identity reference
+IDENTITY_FPS: Final = 8  # pictures a second that are looked at for it
 
+_ENCODER_QUEUE = 8  # pictures that wait for the encoder at most
 _BIT_RATE_PER_CHANNEL = 96_000  # of the AAC sound
 _FRAME_TOLERANCE = Fraction(1, 10)  # so much of a frame of sound needs no picture of its own
 
@@ -174,24 +178,21 @@ def dub_source(
     ) as writer:
         lips = LipSync(bundle, threads=threads)
         identity = _choose_identity(lips, face, count)
-        mark = Badge(face.width, face.height) if badge else None
+        film = _Film(writer, face, speech, badge=badge)
         pictures = islice(back_and_forth(face.pictures), count)
-        blocks = speech.blocks()
-        heard = 0  # samples written
-        for number, synced in enumerate(lips.run(pictures, speech.mono, face.fps, identity), 1):
-            modified += synced.modified
-            picture = mark.on(synced.picture) if mark and synced.modified else synced.picture
-            writer.write_frame(picture)
-            while heard < number / face.fps * speech.rate:
-                block = next(blocks, None)
-                if block is None:
-                    break
-                writer.write_audio(block)
-                heard += len(block)
-            if progress is not None:
-                progress(number, count)
-        for block in blocks:
-            writer.write_audio(block)
+        waiting: deque[Future[None]] = deque()
+        # Encoding has a thread of its own: it fills the core that the networks leave idle.
+        with ThreadPoolExecutor(max_workers=1) as encoder:
+            for number, synced in enumerate(lips.run(pictures, speech.mono, face.fps, identity), 1):
+                modified += synced.modified
+                waiting.append(encoder.submit(film.write, synced))
+                if len(waiting) > _ENCODER_QUEUE:
+                    waiting.popleft().result()
+                if progress is not None:
+                    progress(number, count)
+            for written in waiting:
+                written.result()
+        film.finish()
     wall_s = time.monotonic() - started_s
     return DubReport(
         out=str(out),
@@ -212,13 +213,45 @@ def dub_source(
     )
 
 
+class _Film:
+    """Puts pictures, marked where they are modified, and their sound into a file in step."""
+
+    def __init__(
+        self, writer: VideoWriter, face: FaceSource, speech: Speech, *, badge: bool
+    ) -> None:
+        self._writer = writer
+        self._mark = Badge(face.width, face.height) if badge else None
+        self._blocks = speech.blocks()
+        self._samples_per_picture = speech.rate / face.fps
+        self._pictures = 0
+        self._samples = 0
+
+    def write(self, synced: Synced) -> None:
+        mark = self._mark if synced.modified else None
+        self._writer.write_frame(mark.on(synced.picture) if mark else synced.picture)
+        self._pictures += 1
+        while self._samples < self._pictures * self._samples_per_picture:
+            block = next(self._blocks, None)
+            if block is None:
+                break
+            self._writer.write_audio(block)
+            self._samples += len(block)
+
+    def finish(self) -> None:
+        """The rest of the sound: less than a picture's, for which there is none."""
+        for block in self._blocks:
+            self._writer.write_audio(block)
+
+
 def _choose_identity(lips: LipSync, face: FaceSource, count: int) -> Identity:
     """The identity reference, from the first stretch of the shown pictures that has a face."""
-    stretch = math.ceil(IDENTITY_S * face.fps)
-    pictures = islice(face.pictures(), count)
+    step = max(1, round(face.fps / IDENTITY_FPS))
+    fps = face.fps / step
+    pictures = islice(face.pictures(), 0, count, step)
     for first in pictures:
         with suppress(NoFaceError):
-            return lips.choose_identity(chain([first], islice(pictures, stretch - 1)), face.fps)
+            stretch = islice(pictures, math.ceil(IDENTITY_S * fps) - 1)
+            return lips.choose_identity(chain([first], stretch), fps)
     raise NoFaceError(
         f"No face was found in {face.name}; choose a picture or video that shows one, frontal"
         " and not too small."

@@ -31,6 +31,14 @@ MESH_INPUT_PX: Final = 192
 # Taken from the eyes alone, the region does not grow when the mouth opens.
 MESH_REGION_SIDE: Final = 2.8
 MESH_REGION_DROP: Final = 0.33
+MIN_SPAN_PX: Final = 0.1
+
+# Boxes that share more than this of their union show the same face.
+SAME_FACE_IOU: Final = 0.3
+# Below this score the short-range network may have seen a wall for a face.
+SURE_SCORE: Final = 0.75
+# Above this size (pixels) a picture is averaged down before the detectors sample it.
+FINE_PICTURE_PX: Final = 1024
 
 INSTALL_HINT: Final = "python -m pip install --no-deps mediapipe==0.10.21"
 
@@ -56,6 +64,13 @@ class FaceBox:
     def area(self) -> float:
         """Area of the box in square pixels."""
         return (self.x1 - self.x0) * (self.y1 - self.y0)
+
+    def scaled(self, by: NDArray[np.float32]) -> FaceBox:
+        """The same face in a picture that is (2,) times as wide and high."""
+        x, y = (float(v) for v in by)
+        return FaceBox(
+            self.x0 * x, self.y0 * y, self.x1 * x, self.y1 * y, self.eyes * by, self.score
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +136,13 @@ def _iou(box: NDArray[np.float32], others: NDArray[np.float32]) -> NDArray[np.fl
     return np.asarray(inter / np.maximum(union, 1e-9), dtype=np.float32)
 
 
+def _is_among(face: FaceBox, faces: list[FaceBox]) -> bool:
+    """Whether one of the faces covers the same place."""
+    others = np.array([[f.x0, f.y0, f.x1, f.y1] for f in faces], dtype=np.float32).reshape(-1, 4)
+    box = np.array([face.x0, face.y0, face.x1, face.y1], dtype=np.float32)
+    return bool((_iou(box, others) > SAME_FACE_IOU).any())
+
+
 class _Detector:
     """One BlazeFace network."""
 
@@ -132,13 +154,19 @@ class _Detector:
     def __call__(self, rgb: NDArray[np.uint8], min_score: float) -> list[FaceBox]:
         height, width = rgb.shape[:2]
         side = max(height, width)
+        finer = side // (4 * self._spec.side_px) if side > FINE_PICTURE_PX else 1
+        if finer > 1:  # sampling single pixels of a large picture would feed the network noise
+            size = (max(width // finer, 1), max(height // finer, 1))
+            small = cv2.resize(rgb, size, interpolation=cv2.INTER_AREA)
+            grown = np.array([width / size[0], height / size[1]], dtype=np.float32)
+            return [face.scaled(grown) for face in self(np.asarray(small, np.uint8), min_score)]
         scale = self._spec.side_px / side
         pad = ((side - width) / 2, (side - height) / 2)
         matrix = np.array(
             [[scale, 0, pad[0] * scale], [0, scale, pad[1] * scale]], dtype=np.float64
         )
         size = (self._spec.side_px, self._spec.side_px)
-        letterbox = cv2.warpAffine(rgb, matrix, size, flags=cv2.INTER_AREA)
+        letterbox = cv2.warpAffine(rgb, matrix, size, flags=cv2.INTER_LINEAR)
         result = self._request.infer([letterbox[None].astype(np.float32) / 127.5 - 1.0])
         outputs = sorted((np.asarray(v)[0] for v in result.values()), key=lambda v: v.shape[1])
         logits, raw = outputs[0][:, 0], outputs[1]
@@ -161,7 +189,7 @@ class _Detector:
         faces = []
         rest = np.argsort(-scores)
         while rest.size:
-            near = _iou(boxes[rest[0]], boxes[rest]) > 0.3
+            near = _iou(boxes[rest[0]], boxes[rest]) > SAME_FACE_IOU
             near[0] = True
             group, rest = rest[near], rest[~near]
             weight = scores[group] / scores[group].sum()
@@ -193,16 +221,18 @@ class FaceModels:
         """Find faces, largest first.
 
         The short-range network sees faces that fill a good part of the picture; where it finds
-        none, the full-range one looks for small ones.
+        none or is unsure, the full-range one looks for small ones too.
 
         Args:
             rgb: uint8 (H, W, 3).
             min_score: 0..1.
         """
+        faces: list[FaceBox] = []
         for detector in self._detectors:
-            if faces := detector(rgb, min_score):
-                return sorted(faces, key=lambda face: -face.area)
-        return []
+            faces += [face for face in detector(rgb, min_score) if not _is_among(face, faces)]
+            if any(face.score >= SURE_SCORE for face in faces):
+                break
+        return sorted(faces, key=lambda face: -face.area)
 
     def mesh(
         self, rgb: NDArray[np.uint8], eyes: NDArray[np.float32]
@@ -219,10 +249,12 @@ class FaceModels:
         """
         across = eyes[1] - eyes[0]
         span = float(np.hypot(*across))
-        along = across / max(span, 1e-6)
+        if span < MIN_SPAN_PX:  # no direction: a mere dot, which no mesh will fit
+            across, span = np.array([MIN_SPAN_PX, 0.0], np.float32), MIN_SPAN_PX
+        along = across / span
         down = np.array([-along[1], along[0]])
         centre = eyes.mean(axis=0) + down * (MESH_REGION_DROP * span)
-        scale = MESH_INPUT_PX / max(MESH_REGION_SIDE * span, 1e-6)
+        scale = MESH_INPUT_PX / (MESH_REGION_SIDE * span)
         rotation = np.stack([along, down]) * scale
         matrix = np.concatenate(
             [rotation, (MESH_INPUT_PX / 2 - rotation @ centre)[:, None]], axis=1

@@ -37,12 +37,13 @@ def correlation(a: NDArray[np.floating], b: NDArray[np.floating], *, lag: int = 
         lag: frames; positive asks whether b comes late.
 
     Returns:
-        -1..1, or 0 where either is constant.
+        -1..1, or 0 where either is constant or nothing overlaps.
     """
     if lag > 0:
         a, b = a[:-lag], b[lag:]
     elif lag < 0:
         a, b = a[-lag:], b[:lag]
-    a, b = a - a.mean(), b - b.mean()
-    scale = float(np.sqrt((a @ a) * (b @ b)))
-    return float(a @ b) / scale if scale > 0 else 0.0
+    if len(a) == 0 or np.ptp(a) == 0 or np.ptp(b) == 0:  # exact, which a variance is not
+        return 0.0
+    a, b = a - a.mean(dtype=np.float64), b - b.mean(dtype=np.float64)
+    return float(a @ b) / float(np.sqrt((a @ a) * (b @ b)))

@@ -36,6 +36,8 @@ STILL_RING: Final = (1, 2, 98, 327, 50, 280, 123, 352, 132, 361, 58, 288)
 _STILL_ABOVE: Final = 0.6
 _ANCHOR_STEP_PX: Final = 8
 _LIP_STEPS: Final = 5
+_FINER: Final = 8  # sub-pixels of drawn edges
+_LINE_SHADE: Final = 0.6  # brightness of the line between shut lips against the lips
 
 
 def moving_points(mesh: NDArray[np.floating]) -> NDArray[np.intp]:
@@ -53,10 +55,10 @@ def _anchors(side: int, above: float) -> NDArray[np.float32]:
     ticks = np.append(np.arange(0, side - 1, _ANCHOR_STEP_PX), side - 1)
     grid = np.stack(np.meshgrid(ticks, ticks), axis=-1).reshape(-1, 2)
     border = (grid[:, 0] % (side - 1) == 0) | (grid[:, 1] == side - 1) | (grid[:, 1] < above)
-    return grid[border].astype(np.float32)
+    return np.asarray(grid[border], dtype=np.float32)
 
 
-def _lip_line(mesh: NDArray[np.float32]) -> NDArray[np.float32]:
+def _lip_points(mesh: NDArray[np.float32]) -> NDArray[np.float32]:
     """More points along the inner lips, so close that no triangle crosses shut lips."""
     shares = np.linspace(0, 1, _LIP_STEPS, endpoint=False, dtype=np.float32)[1:, None]
     lines = []
@@ -81,8 +83,8 @@ def warp_field(
     """
     moving = moving_points(source)
     anchors = _anchors(side, float(source[moving, 1].min()) - 2)
-    places = np.concatenate([target[moving, :2], _lip_line(target), anchors])
-    values = np.concatenate([source[moving, :2], _lip_line(source), anchors])
+    places = np.concatenate([target[moving, :2], _lip_points(target), anchors])
+    values = np.concatenate([source[moving, :2], _lip_points(source), anchors])
     ticks = np.arange(side, dtype=np.float32)
     x, y = np.meshgrid(ticks, ticks)
     field = LinearNDInterpolator(places, values)(x, y)
@@ -165,11 +167,29 @@ def close_mouth(
         seen[list(inner), :2] += out * np.minimum(reach, 0.9) * lip
     field = warp_field(seen, closed, crop.shape[0])
     shut = warp(crop, field)
-    # What still comes from between the lips is a speck of teeth.
-    lips = seen[[*UPPER_INNER_LIP, *reversed(LOWER_INNER_LIP)], :2]
-    mouth = np.zeros(crop.shape[:2], dtype=np.uint8)
-    cv2.fillPoly(mouth, [np.round(lips).astype(np.int32)], 255)
-    mouth = cv2.erode(mouth, np.ones((3, 3), np.uint8)).astype(np.uint8)
-    specks = cv2.remap(mouth, field[..., 0], field[..., 1], cv2.INTER_LINEAR)
-    repaired = cv2.inpaint(shut, (specks > 128).astype(np.uint8), 2, cv2.INPAINT_TELEA)
-    return np.asarray(repaired, dtype=np.uint8), closed
+    return _lip_line(shut, closed, out), closed
+
+
+def _lip_line(
+    shut: NDArray[np.uint8], closed: NDArray[np.float32], strength: float
+) -> NDArray[np.uint8]:
+    """Draw the dark line where shut lips meet, over what is left of the teeth.
+
+    Args:
+        shut: uint8 (S, S, 3), the lips already together.
+        closed: float32 (468, 2+), its mesh.
+        strength: 0..1, how much of the line is drawn.
+    """
+    side = len(shut)
+    line = closed[[61, *UPPER_INNER_LIP, 291], :2]  # from outer corner to outer corner
+    fine = np.zeros((side * _FINER, side * _FINER), dtype=np.uint8)
+    places = np.round((line + 0.5) * _FINER - 0.5).astype(np.int32)
+    cv2.polylines(fine, [places], isClosed=False, color=255, thickness=_FINER * side // 64)
+    share = cv2.resize(fine, (side, side), interpolation=cv2.INTER_AREA)
+    share = cv2.GaussianBlur(share, (0, 0), 0.6 * side / 96).astype(np.float32) / 255
+    share = (strength * share)[..., None]
+    # The colour of the lower lip, in its own shade.
+    middle = (closed[list(LOWER_INNER_LIP), :2] + closed[list(LOWER_OUTER_LIP), :2])[3:-3] / 2
+    x, y = np.clip(np.round(middle).astype(int), 0, side - 1).T
+    dark = np.median(shut[y, x].astype(np.float32), axis=0) * _LINE_SHADE
+    return np.asarray(np.round(share * dark + (1 - share) * shut), dtype=np.uint8)

@@ -18,10 +18,18 @@ from engine.crop import Matrix
 _TOP: Final = 0.46
 _SHOULDER: Final = 0.60
 _HALF_WIDTH_TOP: Final = 0.30
-_HALF_WIDTH: Final = 0.36
-_CHIN_Y: Final = 0.74
+_HALF_WIDTH: Final = 0.34
+_CHIN_Y: Final = 0.68
 _BOTTOM: Final = 0.955
 _SOFT: Final = 0.035  # standard deviation of the edge's softness
+
+# Colours, in levels of 255. A rim pixel that differs this much from the common difference counts
+# half: a hand or hair there is no matter of light. Where too few pixels tell, the common one holds.
+_STRAY_LEVELS: Final = 20.0
+_COMMON_WEIGHT: Final = 0.02
+# Where the painted crop differs from the live one by less than about this, the picture's own
+# texture, finer than the crop's pixels, is kept.
+_ALIKE_LEVELS: Final = 8.0
 
 
 @lru_cache(maxsize=4)
@@ -43,7 +51,7 @@ def paste_mask(side: int) -> NDArray[np.float32]:
     inside = ((x < half) & (y > _TOP) & (y < _BOTTOM)).astype(np.float32)
     soft = cv2.GaussianBlur(inside, (0, 0), _SOFT * side)
     # A Gaussian never ends; what is below 2 % is cut so that the border is left alone.
-    mask = np.clip((soft - 0.02) / 0.96, 0, 1).astype(np.float32)
+    mask: NDArray[np.float32] = np.clip((soft - 0.02) / 0.96, 0, 1).astype(np.float32)
     mask.flags.writeable = False
     return mask
 
@@ -55,7 +63,7 @@ def colour_match(
 
     The difference is taken where the paste fades out, which both show; the chin's side is left
     out by the caller's weight since the real chin may be elsewhere. It is carried inwards
-    smoothly.
+    smoothly. What covers the real face there (a hand, hair) hardly counts.
 
     Args:
         painted: uint8 (R, S, 3).
@@ -66,10 +74,15 @@ def colour_match(
         float32 (R, S, 3), not yet clipped.
     """
     sigma = painted.shape[1] / 8
-    difference = (real.astype(np.float32) - painted) * weight[..., None]
-    total = cv2.GaussianBlur(weight, (0, 0), sigma) + 1e-4
-    smooth = cv2.GaussianBlur(difference, (0, 0), sigma) / total[..., None]
-    return np.asarray(painted + smooth, dtype=np.float32)
+    difference = real.astype(np.float32) - painted
+    telling = difference[weight > weight.max() / 2]
+    common = np.median(telling, axis=0) if len(telling) else np.zeros(3, np.float32)
+    stray = np.abs(difference - common).mean(axis=-1) / _STRAY_LEVELS
+    weight = (weight / (1 + stray * stray)).astype(np.float32)
+    total = cv2.GaussianBlur(weight, (0, 0), sigma)[..., None] + _COMMON_WEIGHT
+    carried = cv2.GaussianBlur(difference * weight[..., None], (0, 0), sigma)
+    light = (carried + _COMMON_WEIGHT * common) / total
+    return np.asarray(painted + light, dtype=np.float32)
 
 
 @lru_cache(maxsize=4)
@@ -81,6 +94,16 @@ def _rim(side: int) -> NDArray[np.float32]:
     rim = (4 * mask * (1 - mask) * upper).astype(np.float32)
     rim.flags.writeable = False
     return rim
+
+
+@lru_cache(maxsize=4)
+def _mask_corners(side: int) -> NDArray[np.float64]:
+    """Corners (4, 2), x and y, of the part of the crop that the mask touches."""
+    y, x = np.nonzero(paste_mask(side))
+    low_x, high_x, low_y, high_y = x.min() - 1, x.max() + 1, y.min() - 1, y.max() + 1
+    return np.array(
+        [[low_x, low_y], [high_x, low_y], [low_x, high_y], [high_x, high_y]], dtype=np.float64
+    )
 
 
 def blend(
@@ -103,6 +126,13 @@ def blend(
     return whole
 
 
+def _likeness(whole: NDArray[np.float32], crop: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Where the mouth's motion leaves the crop as it is: float32 (S, S), 1 there, 0 elsewhere."""
+    error = np.abs(whole - crop).mean(axis=-1)
+    error = cv2.GaussianBlur(error, (0, 0), len(crop) / 64)
+    return np.asarray(np.exp(-np.square(error / _ALIKE_LEVELS)), dtype=np.float32)
+
+
 def paste(
     picture: NDArray[np.uint8],
     crop: NDArray[np.uint8],
@@ -111,6 +141,9 @@ def paste(
     matrix: Matrix,
 ) -> NDArray[np.uint8]:
     """Put the painted mouth into the picture.
+
+    Where painted and live crop agree, as on cheeks and neck, only their difference is added, so
+    the picture keeps texture that the crop is too coarse to show.
 
     Args:
         picture: uint8 (H, W, 3).
@@ -124,26 +157,33 @@ def paste(
     """
     side = len(crop)
     height, width = picture.shape[:2]
-    corners = np.array([[0, 0], [side, 0], [0, side], [side, side]]) - 0.5
     back = cv2.invertAffineTransform(matrix)
-    places = corners @ back[:, :2].T + back[:, 2]
+    places = _mask_corners(side) @ back[:, :2].T + back[:, 2]
     x0, y0 = np.maximum(np.floor(places.min(axis=0)).astype(int), 0)
     x1, y1 = np.minimum(np.ceil(places.max(axis=0)).astype(int) + 1, (width, height))
     result = picture.copy()
     if x0 >= x1 or y0 >= y1:
         return result
-    # Crop coordinates of the pixels of the picture's part around the crop.
+    # Crop coordinates of the pixels of the picture's part around the mask.
     part = matrix.copy()
     part[:, 2] += matrix[:, :2] @ np.array([x0, y0])
     size = (int(x1 - x0), int(y1 - y0))
     grow = 1 / math.sqrt(abs(np.linalg.det(matrix[:, :2])))
     smooth = cv2.INTER_CUBIC if grow > 1 else cv2.INTER_LINEAR
     inverse = cv2.invertAffineTransform(part)
-    new = cv2.warpAffine(
-        blend(crop, painted, rows), inverse, size, flags=smooth, borderMode=cv2.BORDER_REPLICATE
-    )
-    share = cv2.warpAffine(paste_mask(side), inverse, size, flags=cv2.INTER_LINEAR)[..., None]
+
+    def enlarge(image: NDArray[np.float32], how: int) -> NDArray[np.float32]:
+        return np.asarray(
+            cv2.warpAffine(image, inverse, size, flags=how, borderMode=cv2.BORDER_REPLICATE)
+        )
+
+    whole = blend(crop, painted, rows)
+    share = enlarge(paste_mask(side), cv2.INTER_LINEAR)[..., None]
+    alike = enlarge(_likeness(whole, crop), cv2.INTER_LINEAR)[..., None]
+    new = enlarge(whole, smooth)
+    coarse = enlarge(crop.astype(np.float32), smooth)
     region = result[y0:y1, x0:x1]
-    mixed = share * np.clip(new, 0, 255) + (1 - share) * region
-    region[...] = np.where(share > 0, np.round(mixed), region).astype(np.uint8)
+    change = new - region + alike * (region - coarse)
+    mixed = np.clip(np.round(region + share * change), 0, 255)
+    region[...] = np.where(share > 0, mixed, region).astype(np.uint8)
     return result

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 def _share(cutoff_hz: NDArray[np.float64] | float, step_s: float) -> NDArray[np.float64]:
     """Weight of the new value in a first-order low-pass of the given cut-off."""
     ratio = np.asarray(2 * math.pi * cutoff_hz * step_s)
-    return ratio / (1 + ratio)
+    return np.asarray(ratio / (1 + ratio))
 
 
 class OneEuro:

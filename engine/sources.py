@@ -133,8 +133,9 @@ class Speech:
                     silence = round(gap_s * self.rate)
                     yield np.zeros((silence, self.channels), np.float32)
                     given += silence
-                if form != (frame.format.name, frame.layout.name, frame.sample_rate):
-                    form = frame.format.name, frame.layout.name, frame.sample_rate
+                found = frame.format.name, frame.layout.name, frame.sample_rate
+                if convert is None or form != found:
+                    form = found
                     layout = "mono" if self.channels == 1 else "stereo"
                     convert = AudioResampler(format="fltp", layout=layout, rate=self.rate)
                 frame.pts = None

@@ -30,6 +30,10 @@ CORNERS_PER_CENTRES: Final = 1.45
 # A head that moves further than this share of its inter-ocular distance between two pictures is
 # a cut in the film; smoothing across it would drag the crop.
 CUT_JUMP: Final = 0.5
+# After a leap of this share of the distance between the outer eye corners the mesh is off by a good
+# part of it, though believed; it is placed again where it came out, this often at most.
+LEAP: Final = 0.15
+LEAP_PASSES: Final = 3
 # A smaller face than this (pixels between the eyes) has no lips to speak of.
 MIN_UNIT_PX: Final = 6.0
 
@@ -112,16 +116,25 @@ class FaceTracker:
     def _follow(self, picture: NDArray[np.uint8]) -> tuple[NDArray[np.float32], float] | None:
         if self._eyes is None:
             return None
-        return self._checked(*self._models.mesh(picture, self._eyes))
+        eyes = self._eyes
+        for _ in range(LEAP_PASSES):
+            mesh, score = self._models.mesh(picture, eyes)
+            before, eyes = eyes, mesh[list(OUTER_EYE_CORNERS), :2]
+            leap = np.hypot(*(eyes - before).mean(axis=0)) / np.hypot(*(before[1] - before[0]))
+            if leap < LEAP:
+                break
+        return self._checked(mesh, score)
 
     def _search(self, picture: NDArray[np.uint8]) -> tuple[NDArray[np.float32], float] | None:
-        for face in self._models.detect(picture):
+        faces = self._models.detect(picture)
+        last = self._place
+        if last is not None:  # the face was there a picture ago: another one may be larger
+            faces.sort(key=lambda face: np.hypot(*(face.eyes.mean(axis=0) - (last.x, last.y))))
+        for face in faces:
             middle = face.eyes.mean(axis=0)
             corners = middle + (face.eyes - middle) * np.float32(CORNERS_PER_CENTRES)
-            rough = self._checked(*self._models.mesh(picture, corners))
-            if rough is None:
-                continue
-            fine = self._models.mesh(picture, rough[0][list(OUTER_EYE_CORNERS), :2])
+            rough, _ = self._models.mesh(picture, corners)
+            fine = self._models.mesh(picture, rough[list(OUTER_EYE_CORNERS), :2])
             if (found := self._checked(*fine)) is not None:
                 return found
         return None

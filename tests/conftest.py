@@ -2,8 +2,16 @@
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+import numpy as np
 import pytest
+import skimage.data
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from engine.bundle import Bundle
+    from engine.face_models import FaceModels
 
 CATEGORIES = {"unit", "media", "models", "cli"}
 
@@ -25,3 +33,44 @@ def data_dir() -> Path:
     if not (folder / "grid").is_dir():
         pytest.skip(f"the development clips are not at {folder} (set LIPSTREAM_DATA)")
     return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> "Bundle":
+    """A bundle of an untrained generator, eight channels wide: what it paints is noise."""
+    # Not at the top: only tests of networks wait for torch.
+    from engine.crop import UprightGeometry, geometry_to_dict
+    from engine.mel import MelSettings, WindowPlacement
+    from export.__main__ import export
+    from tests.networks import tiny_generator
+    from training.checkpoint import load_checkpoint, save_checkpoint
+
+    folder = tmp_path_factory.mktemp("tiny")
+    model = tiny_generator(head="warp", rows=(40, 96), masked_from=40)
+    save_checkpoint(
+        folder / "model.pt",
+        config=model.config.to_dict(),
+        model=model.state_dict(),
+        mel=MelSettings().to_dict(),
+        placement=WindowPlacement(-0.075).to_dict(),
+        crop=geometry_to_dict(UprightGeometry()),
+        training={"licence": "Apache-2.0", "training_data": "none"},
+    )
+    bundle, _ = export(load_checkpoint(folder / "model.pt"), folder / "bundle", "fp32")
+    return bundle
+
+
+@pytest.fixture(scope="session")
+def face_models() -> "FaceModels":
+    """The face networks, one thread; trackers of all tests share them."""
+    from engine.face_models import FaceModels
+
+    return FaceModels(threads=1)
+
+
+@pytest.fixture(scope="session")
+def astronaut() -> NDArray[np.uint8]:
+    """A real portrait, uint8 RGB (512, 512, 3), smiling with bare teeth; read-only."""
+    picture = np.asarray(skimage.data.astronaut())  # type: ignore[no-untyped-call]
+    picture.flags.writeable = False
+    return picture

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from rich.progress import track
 
 from engine.crop import UprightGeometry
-from engine.errors import LipstreamError, NoFaceError
+from engine.errors import ConfigError, LipstreamError, NoFaceError
 from engine.face_models import FaceModels
 from engine.lips import mouth_opening
 from engine.media import read_image
@@ -74,7 +74,7 @@ def _inside(lips: NDArray[np.float32], side: int) -> NDArray[np.float32]:
     places = (lips + 0.5) * _FINER - 0.5
     cv2.fillPoly(fine, [np.round(places).astype(np.int32)], 255)
     share = cv2.resize(fine, (side, side), interpolation=cv2.INTER_AREA)
-    return np.asarray(share, dtype=np.float32)[..., None] / 255
+    return np.asarray(share[..., None].astype(np.float32) / 255, dtype=np.float32)
 
 
 def _skin(crop: NDArray[np.uint8], mesh: NDArray[np.float32]) -> float:
@@ -144,10 +144,20 @@ def animate(
 
     Returns:
         A sentence for each picture that could not be used.
+
+    Raises:
+        ConfigError: there are no clips, or fewer than ``clips_each`` that may be learnt from.
     """
-    models = FaceModels()
     chance = np.random.default_rng(seed)
     sources = [f for f in find_clips(clips_root) if not is_held_out(f.name)]
+    if clips_root.resolve() in out.resolve().parents:  # no stills of an earlier call
+        sources = [f for f in sources if out.resolve() not in f.resolve().parents]
+    if not 1 <= clips_each <= len(sources):
+        raise ConfigError(
+            f"{clips_root} holds {len(sources)} clips that may be learnt from: ask for 1 to"
+            f" {len(sources)} of each picture, not {clips_each}."
+        )
+    models = FaceModels()
     problems = []
     for path in track(pictures, "Animating"):
         try:

@@ -33,9 +33,9 @@ class LossWeights:
     gradient: float = 0.5
     mouth: float = 6.0
     outside: float = 0.15
-    flow: float = 0.04
+    flow: float = 0.12
     rough: float = 0.002
-    paint: float = 0.02
+    paint: float = 0.05
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -129,7 +129,7 @@ def starter() -> TrainConfig:
 
 
 def paper() -> TrainConfig:
-    """The paper's generator in full size: painted RGB, the lower half masked, the whole face out."""
+    """The paper's generator in full size: painted RGB, lower half masked, the whole face out."""
     return TrainConfig(generator=GeneratorConfig(), learning_rate=1e-4, betas=(0.5, 0.999))
 
 

@@ -77,3 +77,7 @@ class MelAugment:
             return rows.gather(1, picked)[:, None]
 
         return take(low) * (1 - share) + take(low + 1) * share
+
+
+GENTLE = MelAugment(tract=0.08, level_db=6.0, colour_db=3.0, noise_db=-70.0)
+"""For a second lesson and for the generator: near the clips' own sound."""

@@ -134,7 +134,7 @@ class PairSampler:
         """A shut-mouth frame of the same person, of another clip or far enough in the same one."""
         apart = self._config.apart_s * FPS
         while True:
-            source = sources[chance.integers(len(sources))]
+            source = sources[int(chance.integers(len(sources)))]
             at = int(chance.choice(source.shut))
             middle = start + self._config.k / 2
             if source is not target or abs(at - middle) >= apart or len(sources) == 1:

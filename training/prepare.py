@@ -1,11 +1,14 @@
-"""Videos → prepared clips: crops, mesh and audio, exactly as live use would see them.
+"""Make prepared clips of videos: crops, mesh and audio, exactly as live use would see them.
 
     python -m training prepare VIDEOS -o PREPARED
+
+A video is prepared whole or not at all, so a stopped run goes on where it was.
 """
 
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 from collections import Counter
 from collections.abc import Iterable
@@ -17,6 +20,7 @@ from typing import Final
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 from rich.progress import track
 
 from engine.crop import UprightGeometry, geometry_to_dict
@@ -68,7 +72,9 @@ def prepare_clip(path: Path, folder: Path, speaker: str, resolution: int) -> Non
     """
     geometry = UprightGeometry()
     tracker = FaceTracker(_worker_models(), geometry=geometry, resolution=resolution)
-    crops, meshes, missing = [], [], 0
+    crops: list[NDArray[np.uint8]] = []
+    meshes: list[NDArray[np.float32]] = []
+    missing = before = 0
     with VideoReader(path) as video:
         for index, picture in enumerate(retime(video, Fraction(FPS))):
             face = tracker.update(picture, index / FPS)
@@ -77,12 +83,15 @@ def prepare_clip(path: Path, folder: Path, speaker: str, resolution: int) -> Non
                 if crops:  # a short gap repeats its last picture, so that time stays right
                     crops.append(crops[-1])
                     meshes.append(meshes[-1])
+                else:
+                    before += 1
                 continue
             crops.append(face.crop(picture))
             meshes.append(face.crop_mesh())
-    if missing > (1 - MIN_FACE_SHARE) * (len(crops) + missing) or not crops:
+    if missing > (1 - MIN_FACE_SHARE) * (len(crops) + before) or not crops:
         raise NoFaceError(f"{path.name} shows no face in {missing} frames.")
-    samples = read_audio(path, SAMPLE_RATE)
+    # The clip starts at its first face, and so does its sound.
+    samples = read_audio(path, SAMPLE_RATE)[before * SAMPLE_RATE // FPS :]
     frames = min(len(crops), int(len(samples) * FPS / SAMPLE_RATE))
     if frames < MIN_FRAMES:
         raise MediaError(f"{path.name} is shorter than {MIN_FRAMES / FPS:.0f} s.")
@@ -138,7 +147,9 @@ def prepare(
             jobs.append((path, folder, path.parent.name, resolution))
     out.mkdir(parents=True, exist_ok=True)
     skipped = []
-    with ProcessPoolExecutor(workers or os.cpu_count()) as pool:
+    # Forked children would inherit the locks of this process's threads.
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers or os.cpu_count(), mp_context=context) as pool:
         futures = {pool.submit(prepare_clip, *job): job[0] for job in jobs}
         for done in track(as_completed(futures), "Preparing", total=len(futures)):
             try:
@@ -158,5 +169,5 @@ def summary(skipped: list[Skipped]) -> str:
     """One line a reason, most frequent first."""
     # The name of the file differs in every reason; what follows it does not.
     reasons = Counter(s.reason.partition(" ")[2] for s in skipped)
-    lines = [f"  {count} × {reason}" for reason, count in reasons.most_common()]
+    lines = [f"  {count} x {reason}" for reason, count in reasons.most_common()]
     return "\n".join([f"skipped {len(skipped)} (skipped.json names them)", *lines])

@@ -1,6 +1,7 @@
 """The audio encoder's own lesson: hear the shape of the mouth.
 
-    python -m training pretrain PREPARED -o RUN
+    python -m training pretrain PREPARED -o RUN1
+    python -m training pretrain PREPARED -o RUN2 --start RUN1/audio.pt
 
 The encoder learns to regress, from one mel window, the principal components of the speaker's lips
 and jaw and the opening of the mouth. Synthetic speech of many voices and languages, whose opening
@@ -9,9 +10,11 @@ its phoneme times imply, teaches it to hear other speakers than those in the cli
 
 from __future__ import annotations
 
+import math
+import sys
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -21,13 +24,14 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 
+from engine.errors import ConfigError
 from engine.lips import correlation, mouth_opening
 from engine.mel import SAMPLE_RATE, WindowPlacement, cut_windows, log_mel
 from engine.phonemes import opening_of
 from training.audio_encoder import EMBEDDING, AudioEncoder
-from training.checkpoint import save_checkpoint
+from training.checkpoint import load_checkpoint, save_checkpoint
 from training.clips import FPS, find_clips, is_held_out, read_clip
-from training.mel_augment import MelAugment
+from training.mel_augment import GENTLE, MelAugment
 from training.mouth_shape import ShapeBasis, speech_motion
 from training.synthesis import corpus
 
@@ -44,6 +48,8 @@ class PretrainConfig:
         synthetic: utterances of synthetic speech; 0 needs no espeak-ng.
         synthetic_share: of a batch.
         steps, batch, learning_rate: of Adam, with warm-up and cosine decay.
+        augment: how the windows are changed.
+        start: checkpoint of an earlier run to go on from, as its second lesson.
         seed: of weights and order.
         threads: of torch.
     """
@@ -52,13 +58,33 @@ class PretrainConfig:
     placement: WindowPlacement = field(default_factory=lambda: WindowPlacement(-0.1))
     components: int = 12
     speakers: tuple[str, ...] = ()
-    synthetic: int = 400
+    synthetic: int = 300
     synthetic_share: float = 0.35
     steps: int = 2000
     batch: int = 128
     learning_rate: float = 2e-3
+    augment: MelAugment = field(default_factory=MelAugment)
+    start: Path | None = None
     seed: int = 0
     threads: int = 1
+
+
+def second_lesson(config: PretrainConfig, start: Path) -> PretrainConfig:
+    """The lesson after the first: shorter, and on sound near the clips' own.
+
+    Args:
+        config: the first lesson.
+        start: its checkpoint.
+    """
+    return replace(
+        config,
+        start=start,
+        augment=GENTLE,
+        steps=1200,
+        learning_rate=1.5e-3,
+        synthetic_share=0.25,
+        seed=config.seed + 1,
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +127,12 @@ def _load(root: Path, config: PretrainConfig) -> tuple[list[tuple[str, bool, int
     names = [(c.info.name, is_held_out(c.info.name), c.info.frames) for c in clips]
     motions = [speech_motion(c.mesh[: c.info.frames]) for c in clips]
     learnt = [m for m, (_, held_out, _) in zip(motions, names, strict=True) if not held_out]
+    frames = sum(map(len, learnt))
+    if frames < config.batch:
+        raise ConfigError(
+            f"{root} holds {frames} frames to learn from, but a batch alone is {config.batch}:"
+            " prepare more clips, or name other speakers."
+        )
     basis = ShapeBasis.fit(np.concatenate(learnt), config.components)
     mel = [frame_windows(c.samples(), c.info.frames, config.placement) for c in clips]
     opening = [[mouth_opening(m) for m in c.mesh.astype(np.float32)] for c in clips]
@@ -127,7 +159,7 @@ def _synthetic(config: PretrainConfig) -> _Heard:
 def _batches(count: int, size: int, generator: torch.Generator) -> Iterator[Tensor]:
     while True:
         order = torch.randperm(count, generator=generator)
-        yield from order[: count - count % size].split(size)
+        yield from torch.split(order[: count - count % size], size)
 
 
 def _clip_correlations(
@@ -180,7 +212,10 @@ def pretrain(root: Path, run: Path, config: PretrainConfig) -> Path:
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimiser, config.learning_rate, total_steps=config.steps, pct_start=0.1
     )
-    augment = MelAugment()
+    augment = config.augment
+    if config.start:
+        encoder.load_state_dict(load_checkpoint(config.start).model)
+        heads.load_state_dict(load_checkpoint(config.start).training["heads"])
     seen_rows = _batches(len(learnt), n_seen, chance)
     spoken_rows = _batches(len(spoken.mel), n_spoken, chance) if spoken else None
     spread = seen.opening[learnt].std()
@@ -200,17 +235,20 @@ def pretrain(root: Path, run: Path, config: PretrainConfig) -> Path:
         if spoken:
             loss = loss + F.smooth_l1_loss(4 * implied[n_seen:], 4 * spoken.opening[picked])
         optimiser.zero_grad(set_to_none=True)
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         optimiser.step()
         schedule.step()
         if step % 250 == 0 or step == config.steps:
             encoder.eval()
-            r = float(np.mean(_clip_correlations(encoder, heads, seen, names, held_out=True)))
+            found = _clip_correlations(encoder, heads, seen, names, held_out=True)
+            r = float(np.mean(found)) if found else math.nan
             encoder.train()
             log.add_scalar("loss", loss.item(), step)
             log.add_scalar("held_out_correlation", r, step)
             minutes = (time.monotonic() - started) / 60
-            print(f"step {step}  loss {loss.item():.4f}  held-out r {r:.3f}  {minutes:.1f} min")
+            terms = f"loss {loss.item():.4f}  held-out r {r:.3f}  {minutes:.1f} min"
+            sys.stdout.write(f"step {step}  {terms}\n")
+            sys.stdout.flush()
     log.close()
     path = run / "audio.pt"
     save_checkpoint(
@@ -228,4 +266,5 @@ def _plain(config: PretrainConfig) -> dict[str, object]:
     return asdict(config) | {
         "placement": config.placement.to_dict(),
         "speakers": list(config.speakers),
+        "start": str(config.start or ""),
     }

@@ -10,7 +10,9 @@ everything random follows from the seed and the step.
 from __future__ import annotations
 
 import math
+import sys
 import time
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
@@ -27,12 +29,12 @@ from training.checkpoint import load_checkpoint, save_checkpoint
 from training.config import TrainConfig
 from training.generator import Generator, GeneratorOutput, mask_pose
 from training.losses import GeneratorLoss, Losses
-from training.mel_augment import MelAugment
+from training.mel_augment import GENTLE
 from training.pairs import Batch, PairSampler
 
 FILE: Final = "generator.pt"
-# The generator hears windows changed less than the audio encoder learnt to ignore.
-_HEARING: Final = MelAugment(tract=0.1, level_db=8.0, colour_db=4.0, noise_db=-60.0)
+FACTS: Final = ("licence", "training_data")
+"""What a bundle must say of its weights, and nobody but the user knows."""
 
 
 def learning_rate(config: TrainConfig, step: int) -> float:
@@ -59,7 +61,15 @@ def generate(model: Generator, batch: Batch, mel: Tensor) -> GeneratorOutput:
 class Run:
     """One run of the generator: model, average, optimiser and the step they stand at."""
 
-    def __init__(self, clips: Path, audio: Path, folder: Path, config: TrainConfig) -> None:
+    def __init__(
+        self,
+        clips: Path,
+        audio: Path,
+        folder: Path,
+        config: TrainConfig,
+        *,
+        facts: Mapping[str, str] | None = None,
+    ) -> None:
         """Start the run, or go on with the one in ``folder``.
 
         Args:
@@ -67,6 +77,8 @@ class Run:
             audio: checkpoint of the pretrained audio encoder.
             folder: of checkpoint and TensorBoard events.
             config: the run.
+            facts: what export states of the weights: ``licence`` and ``training_data``; a run
+                that goes on keeps those it was started with where they are left out.
 
         Raises:
             ConfigError: no clips, an audio encoder of another size or window, or a checkpoint of
@@ -76,6 +88,7 @@ class Run:
         torch.manual_seed(config.seed)
         self.config = config
         self.step = 0
+        self._facts = dict(facts or {})
         self._path = folder / FILE
         self._folder = folder
         self.model = Generator(config.generator)
@@ -119,6 +132,8 @@ class Run:
                 f"{self._path} is of another run (different: {', '.join(differs)}): name another"
                 " folder with -o."
             )
+        stored_facts = {n: checkpoint.training[n] for n in FACTS if n in checkpoint.training}
+        self._facts = stored_facts | self._facts
         self.average = dict(checkpoint.model)
         self.model.load_state_dict(checkpoint.resume["weights"])
         self._optimiser.load_state_dict(checkpoint.resume["optimiser"])
@@ -132,12 +147,13 @@ class Run:
         while self.step < self.config.steps:
             self.step += 1
             losses = self.train_step(self.step)
-            if self.step % 25 == 0 or self.step == self.config.steps:
+            if self.step % 50 == 0 or self.step == self.config.steps:
                 for name, value in losses.scalars().items():
                     log.add_scalar(f"train/{name}", value, self.step)
                 seconds = (time.monotonic() - started) / (self.step - first)
                 terms = "  ".join(f"{n} {v:.4f}" for n, v in losses.scalars().items())
-                print(f"step {self.step}  {terms}  {seconds:.2f} s/step", flush=True)
+                sys.stdout.write(f"step {self.step}  {terms}  {seconds:.2f} s/step\n")
+                sys.stdout.flush()
             if self.step % self.config.save_every == 0 or self.step == self.config.steps:
                 self.save()
         log.close()
@@ -149,7 +165,7 @@ class Run:
         batch = augment_batch(self._sampler.draw(step), self.config.augment, chance)
         for group in self._optimiser.param_groups:
             group["lr"] = learning_rate(self.config, step)
-        output = generate(self.model, batch, _HEARING(batch.mel, chance))
+        output = generate(self.model, batch, GENTLE(batch.mel, chance))
         k = len(batch.frames) // len(batch.identity)
         losses = self._loss(
             output, batch.frames, batch.mesh, batch.identity_mesh.repeat_interleave(k, dim=0)
@@ -175,6 +191,7 @@ class Run:
         """Write the checkpoint."""
         facts: dict[str, Any] = {"config": self.config.to_dict(), "step": self.step}
         facts |= {"fps": 25, "k": self.config.k, "identity_policy": "live", "colour_order": "rgb"}
+        facts |= self._facts
         self._folder.mkdir(parents=True, exist_ok=True)
         save_checkpoint(
             self._path,

@@ -1,0 +1,172 @@
+"""The command line: what can be typed, and the bar that shows how far a command is."""
+
+import argparse
+import importlib.metadata
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from engine.errors import ConfigError
+
+LEAST_SECONDS, MOST_SECONDS = 0.2, 3600.0
+
+
+def parse(argv: list[str] | None = None) -> argparse.Namespace:
+    """Read the command line.
+
+    Wrong use, ``--help`` and ``--version`` end the program, as argparse does.
+
+    Args:
+        argv: the words after the program's name; the process's own by default.
+
+    Returns:
+        ``command`` is ``dub`` or ``demo``; ``inputs`` are the files to read and ``out`` the one to
+        write; ``settings`` holds the flags that are fields of :class:`stream.config.Settings`,
+        None where not given.
+    """
+    parser = argparse.ArgumentParser(
+        description="Make a speaker's mouth follow other audio.",
+        epilog="Only your own face, or with the person's consent.",
+    )
+    parser.add_argument("--version", action="version", version=f"lipstream {_version()}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    dub = commands.add_parser(
+        "dub",
+        help="make the face of a video or picture say what is heard in another file",
+        description="Make the face of FACE say what is heard in SPEECH. OUT has the rate and size"
+        " of FACE and the sound and length of SPEECH; a shorter video plays forward and backward.",
+    )
+    dub.add_argument("face", metavar="FACE", type=Path, help="a video or a still picture")
+    dub.add_argument("speech", metavar="SPEECH", type=Path, help="any audio or video file")
+    dub.add_argument(
+        "-o", "--out", metavar="OUT.mp4", type=Path, required=True, help="the video to write"
+    )
+    _add_common(dub)
+
+    demo = commands.add_parser(
+        "demo",
+        help="the same with a built-in speaker and speech: needs no file",
+        description="Make a built-in portrait say a built-in speech.",
+    )
+    demo.add_argument(
+        "--seconds",
+        metavar="N",
+        type=_seconds,
+        help="length of the video; the speech starts again where it is shorter (default: once)",
+    )
+    demo.add_argument(
+        "--record",
+        metavar="OUT.mp4",
+        dest="out",
+        type=Path,
+        default=Path("demo.mp4"),
+        help="the video to write (default: demo.mp4)",
+    )
+    demo.add_argument(
+        "--no-page",
+        action="store_true",
+        help="open no page; the demo of this version has none and only writes a video",
+    )
+    _add_common(demo)
+
+    arguments = parser.parse_args(argv)
+    arguments.inputs = [arguments.face, arguments.speech] if arguments.command == "dub" else []
+    fields = ("bundle_folder", "threads", "badge")
+    arguments.settings = {field: getattr(arguments, field) for field in fields}
+    return arguments
+
+
+def check_report(report: Path | None, *others: Path) -> None:
+    """Refuse a report that can't be written, before any work is done.
+
+    Args:
+        report: where it goes, if it was asked for.
+        *others: the command's other files.
+
+    Raises:
+        ConfigError: its folder is missing, or it would overwrite another file of the command.
+    """
+    if report is None:
+        return
+    if not report.parent.is_dir():
+        raise ConfigError(f"The folder {report.parent} does not exist; create it first.")
+    if report.is_dir():
+        raise ConfigError(f"{report} is a folder; name a file for the report.")
+    if report.resolve() in (other.resolve() for other in others):
+        raise ConfigError(f"The report would overwrite {report}; name another file.")
+
+
+@contextmanager
+def progress_bar(text: str) -> Iterator[Callable[[int, int], None]]:
+    """A bar on stderr, shown only on a terminal.
+
+    Args:
+        text: what is going on.
+
+    Yields:
+        A function that takes the frames done and all frames.
+    """
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+
+    console = Console(stderr=True)
+    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()
+    with Progress(
+        *columns,
+        TimeRemainingColumn(),
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+    ) as bar:
+        task = bar.add_task(text, total=None)
+        yield lambda done, count: bar.update(task, completed=done, total=count)
+
+
+def _add_common(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--bundle",
+        metavar="DIR",
+        dest="bundle_folder",
+        type=Path,
+        help="the model to run (default: the starter that comes with the program)",
+    )
+    command.add_argument(
+        "--report", metavar="OUT.json", type=Path, help="write what was made, and how fast"
+    )
+    command.add_argument(
+        "--no-badge",
+        dest="badge",
+        action="store_const",
+        const=False,
+        help='leave the "AI lip-sync" badge off the modified frames',
+    )
+    command.add_argument(
+        "--threads", metavar="N", type=int, help="processor threads of the networks (default: 2)"
+    )
+    command.add_argument("--config", metavar="FILE", type=Path, help="a TOML file of settings")
+
+
+def _seconds(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = float("nan")
+    if not LEAST_SECONDS <= value <= MOST_SECONDS:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not a number of seconds from {LEAST_SECONDS} to {MOST_SECONDS:.0f}"
+        )
+    return value
+
+
+def _version() -> str:
+    try:
+        return importlib.metadata.version("lipstream")
+    except importlib.metadata.PackageNotFoundError:
+        return "(not installed)"

@@ -1,0 +1,83 @@
+import io
+import re
+from contextlib import redirect_stdout
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from engine.errors import ConfigError
+from training.audio_encoder import AudioEncoder
+from training.checkpoint import load_checkpoint
+from training.pretrain import PretrainConfig, pretrain
+
+pytestmark = pytest.mark.models
+
+CONFIG = PretrainConfig(
+    audio_width=0.05, components=4, synthetic=0, steps=40, batch=32, speakers=("ann",)
+)
+
+
+def last_line(printed: str) -> tuple[float, float]:
+    """Loss and held-out correlation of the last line printed."""
+    line = printed.splitlines()[-1]
+    found = re.search(r"loss (\S+)  held-out r (\S+)", line)
+    assert found, line
+    return float(found[1]), float(found[2])
+
+
+@pytest.fixture(scope="module")
+def lesson(toy_clips: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """An encoder's checkpoint, and what was printed while it learnt."""
+    with redirect_stdout(io.StringIO()) as printed:
+        path = pretrain(toy_clips, tmp_path_factory.mktemp("lesson"), CONFIG)
+    return path, printed.getvalue()
+
+
+def test_encoder_learns_to_hear_the_opening(
+    toy_clips: Path,
+    lesson: tuple[Path, str],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    pretrain(toy_clips, tmp_path, replace(CONFIG, steps=2))
+    loss_before, heard_before = last_line(capsys.readouterr().out)
+    loss, heard = last_line(lesson[1])
+    assert loss < 0.6 * loss_before
+    assert heard_before < 0.6
+    assert heard > 0.7  # in clips that it did not learn from
+
+
+def test_checkpoint_holds_what_the_generators_run_asks_for(lesson: tuple[Path, str]) -> None:
+    checkpoint = load_checkpoint(lesson[0])
+    assert checkpoint.kind == "audio"
+    assert checkpoint.config == {"width": 0.05}
+    assert checkpoint.placement == CONFIG.placement.to_dict()
+    encoder = AudioEncoder(0.05)
+    encoder.load_state_dict(checkpoint.model)
+    with torch.no_grad():
+        assert encoder.eval()(torch.zeros(1, 1, 80, 16)).shape == (1, 512)
+
+
+def test_second_lesson_starts_from_the_first(
+    toy_clips: Path,
+    lesson: tuple[Path, str],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    again = replace(CONFIG, steps=2, learning_rate=1e-5, start=lesson[0])
+    pretrain(toy_clips, tmp_path, again)
+    _, heard = last_line(capsys.readouterr().out)
+    assert heard == pytest.approx(last_line(lesson[1])[1], abs=0.1)
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"batch": 500}, {"speakers": ("bob",)}], ids=["batch", "speaker"]
+)
+def test_too_little_to_learn_from_is_refused(
+    toy_clips: Path, tmp_path: Path, wrong: dict[str, object]
+) -> None:
+    with pytest.raises(ConfigError, match=r"holds (180|0) frames to learn from"):
+        pretrain(toy_clips, tmp_path, replace(CONFIG, **wrong))  # type: ignore[arg-type]
+    assert not list(tmp_path.iterdir())
