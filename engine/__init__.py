@@ -1,1 +1,1 @@
-"""Numbers and files: audio features, faces, media files, and running a bundle. No asyncio, no torch."""
+"""Numbers and files: audio features, faces, media files, running a bundle. No asyncio, no torch."""

@@ -217,7 +217,9 @@ class FaceModels:
         mesh = _compile(core, folder / "face_landmark" / "face_landmark.tflite", threads)
         self._mesh = mesh.create_infer_request()
 
-    def detect(self, rgb: NDArray[np.uint8], *, min_score: float = 0.5) -> list[FaceBox]:
+    def detect(
+        self, rgb: NDArray[np.uint8], *, min_score: float = 0.5, every: bool = False
+    ) -> list[FaceBox]:
         """Find faces, largest first.
 
         The short-range network sees faces that fill a good part of the picture; where it finds
@@ -226,11 +228,12 @@ class FaceModels:
         Args:
             rgb: uint8 (H, W, 3).
             min_score: 0..1.
+            every: also look for small faces beside a large one.
         """
         faces: list[FaceBox] = []
         for detector in self._detectors:
             faces += [face for face in detector(rgb, min_score) if not _is_among(face, faces)]
-            if any(face.score >= SURE_SCORE for face in faces):
+            if not every and any(face.score >= SURE_SCORE for face in faces):
                 break
         return sorted(faces, key=lambda face: -face.area)
 

@@ -20,8 +20,10 @@ _SHOULDER: Final = 0.60
 _HALF_WIDTH_TOP: Final = 0.30
 _HALF_WIDTH: Final = 0.34
 _CHIN_Y: Final = 0.68
-_BOTTOM: Final = 0.955
+_BOTTOM: Final = 0.985
 _SOFT: Final = 0.035  # standard deviation of the edge's softness
+# An open chin comes close to the crop's edge, so the mask ends there faster than elsewhere.
+_FADE: Final = (0.905, 0.985)
 
 # Colours, in levels of 255. A rim pixel that differs this much from the common difference counts
 # half: a hand or hair there is no matter of light. Where too few pixels tell, the common one holds.
@@ -49,9 +51,11 @@ def paste_mask(side: int) -> NDArray[np.float32]:
     below = np.clip((y - _CHIN_Y) / (_BOTTOM - _CHIN_Y), 0, 1)
     half = opening * np.sqrt(1 - below**2)
     inside = ((x < half) & (y > _TOP) & (y < _BOTTOM)).astype(np.float32)
-    soft = cv2.GaussianBlur(inside, (0, 0), _SOFT * side)
+    soft = cv2.GaussianBlur(inside, (0, 0), _SOFT * side, borderType=cv2.BORDER_REPLICATE)
     # A Gaussian never ends; what is below 2 % is cut so that the border is left alone.
-    mask: NDArray[np.float32] = np.clip((soft - 0.02) / 0.96, 0, 1).astype(np.float32)
+    soft = np.clip((soft - 0.02) / 0.96, 0, 1)
+    fade = np.clip((_FADE[1] - y) / (_FADE[1] - _FADE[0]), 0, 1)
+    mask: NDArray[np.float32] = (soft * fade * fade * (3 - 2 * fade)).astype(np.float32)
     mask.flags.writeable = False
     return mask
 
@@ -172,13 +176,13 @@ def paste(
     smooth = cv2.INTER_CUBIC if grow > 1 else cv2.INTER_LINEAR
     inverse = cv2.invertAffineTransform(part)
 
-    def enlarge(image: NDArray[np.float32], how: int) -> NDArray[np.float32]:
-        return np.asarray(
-            cv2.warpAffine(image, inverse, size, flags=how, borderMode=cv2.BORDER_REPLICATE)
-        )
+    def enlarge(
+        image: NDArray[np.float32], how: int, beyond: int = cv2.BORDER_REPLICATE
+    ) -> NDArray[np.float32]:
+        return np.asarray(cv2.warpAffine(image, inverse, size, flags=how, borderMode=beyond))
 
     whole = blend(crop, painted, rows)
-    share = enlarge(paste_mask(side), cv2.INTER_LINEAR)[..., None]
+    share = enlarge(paste_mask(side), cv2.INTER_LINEAR, cv2.BORDER_CONSTANT)[..., None]
     alike = enlarge(_likeness(whole, crop), cv2.INTER_LINEAR)[..., None]
     new = enlarge(whole, smooth)
     coarse = enlarge(crop.astype(np.float32), smooth)

@@ -126,8 +126,8 @@ class FaceTracker:
         return self._checked(mesh, score)
 
     def _search(self, picture: NDArray[np.uint8]) -> tuple[NDArray[np.float32], float] | None:
-        faces = self._models.detect(picture)
         last = self._place
+        faces = self._models.detect(picture, every=last is not None)
         if last is not None:  # the face was there a picture ago: another one may be larger
             faces.sort(key=lambda face: np.hypot(*(face.eyes.mean(axis=0) - (last.x, last.y))))
         for face in faces:

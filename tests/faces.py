@@ -45,3 +45,9 @@ def found(tracker: FaceTracker, picture: Picture, now: float = 0.0) -> TrackedFa
 def carry(points: NDArray[np.floating], matrix: Matrix) -> NDArray[np.float64]:
     """Move (n, 2+) points like a picture; (n, 2)."""
     return np.asarray(points[:, :2] @ matrix[:, :2].T + matrix[:, 2], dtype=np.float64)
+
+
+def inverted(matrix: Matrix) -> Matrix:
+    """The way back of an affine map."""
+    back: Matrix = np.linalg.inv(np.vstack([matrix, [0, 0, 1]]))[:2]
+    return back

@@ -115,7 +115,9 @@ def _train(arguments: argparse.Namespace) -> None:
     config = replace(run_named(arguments.run), **_overrides(arguments))
     facts = {"licence": arguments.licence, "training_data": arguments.training_data}
     facts = {name: text for name, text in facts.items() if text is not None}
-    run = Run(arguments.clips, arguments.audio, arguments.out, config, facts=facts)
+    run = Run(
+        arguments.clips, arguments.audio, arguments.out, config, facts=facts, start=arguments.start
+    )
     if run.step >= config.steps:
         print(f"the run stands at step {run.step} already; --steps asks for more")
         run.save()  # with the facts of this call
@@ -247,6 +249,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     _add_out(command, "RUN", "folder of the run: generator.pt and TensorBoard events")
     _add_run(command)
+    command.add_argument(
+        "--start", metavar="GENERATOR.pt", type=Path, help="begin a new run with these weights"
+    )
     command.add_argument(
         "--licence", metavar="TEXT", help="of the weights; export asks for it in the checkpoint"
     )

@@ -25,6 +25,7 @@ class LossWeights:
         mouth: how much more a pixel near the lips counts in both.
         outside: how much a pixel counts that the paste will not show.
         flow: distance of the flow at the mesh's points from the motion that the mesh itself shows.
+        lips: how much more the points of lips and jaw count in the flow.
         rough: total variation of the flow.
         paint: share of painted pixels away from the lips, where the person's own pixels belong.
     """
@@ -33,7 +34,8 @@ class LossWeights:
     gradient: float = 0.5
     mouth: float = 6.0
     outside: float = 0.15
-    flow: float = 0.12
+    flow: float = 0.2
+    lips: float = 6.0
     rough: float = 0.002
     paint: float = 0.05
 
@@ -105,6 +107,8 @@ class TrainConfig:
         for name in ("clips", "k", "steps", "save_every", "threads"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} must be at least 1, not {getattr(self, name)}.")
+        if self.clips < 2:
+            raise ConfigError("clips must be at least 2: one identity has no statistics.")
         if abs(sum(self.speakers.values()) - 1) > 1e-6:
             raise ConfigError(f"the shares of speakers must sum to 1, not {dict(self.speakers)}.")
 

@@ -12,10 +12,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from engine.face_models import MESH_POINTS
 from engine.paste import paste_mask
 from training.config import LossWeights
 from training.generator import GeneratorOutput
-from training.mouth_shape import LIPS
+from training.mouth_shape import LIPS, SHAPE_POINTS
 
 _MOUTH_MARGIN: Final = 3.0  # px of a 96 crop around the lips that still count as mouth
 _FLOW_SCALE: Final = 2.0  # px from which on a wrong flow counts linearly
@@ -51,6 +52,8 @@ class GeneratorLoss:
         self._rows = rows
         self._side = side
         seen = torch.from_numpy(paste_mask(side).copy())[rows[0] : rows[1]]
+        self._point_weight = torch.ones(MESH_POINTS)
+        self._point_weight[list(SHAPE_POINTS)] = weights.lips
         self._seen = weights.outside + (1 - weights.outside) * seen  # (R, S)
 
     def __call__(
@@ -97,7 +100,7 @@ class GeneratorLoss:
     def _flow(self, flow: Tensor, mesh: Tensor, identity_mesh: Tensor) -> Tensor:
         """Distance of the flow at the mesh's points from where those points are in the reference.
 
-        Points above the painted rows or outside the crop do not count.
+        Points above the painted rows or outside the crop do not count; lips and jaw count more.
         """
         first, end = self._rows
         x = (2 * mesh[..., 0] + 1) / self._side - 1
@@ -106,6 +109,7 @@ class GeneratorLoss:
         found = F.grid_sample(flow, grid, padding_mode="border", align_corners=False)
         wanted = (identity_mesh - mesh).transpose(1, 2)  # (N, 2, 468)
         counts = ((x.abs() < 1) & (y.abs() < 1)).float()[:, None]
+        counts = counts * self._point_weight
         off = (found[..., 0] - wanted) / _FLOW_SCALE
         distance = F.smooth_l1_loss(off, torch.zeros_like(off), reduction="none")
         return (counts * distance).sum() / counts.sum().clamp(min=1) / 2

@@ -25,7 +25,7 @@ from engine.crop import UprightGeometry, geometry_to_dict
 from engine.errors import ConfigError
 from engine.mel import MelSettings
 from training.augment import augment_batch
-from training.checkpoint import load_checkpoint, save_checkpoint
+from training.checkpoint import GENERATOR, load_checkpoint, save_checkpoint
 from training.config import TrainConfig
 from training.generator import Generator, GeneratorOutput, mask_pose
 from training.losses import GeneratorLoss, Losses
@@ -69,6 +69,7 @@ class Run:
         config: TrainConfig,
         *,
         facts: Mapping[str, str] | None = None,
+        start: Path | None = None,
     ) -> None:
         """Start the run, or go on with the one in ``folder``.
 
@@ -79,6 +80,8 @@ class Run:
             config: the run.
             facts: what export states of the weights: ``licence`` and ``training_data``; a run
                 that goes on keeps those it was started with where they are left out.
+            start: checkpoint of another generator of the same form, whose weights a new run
+                starts from: fine-tuning, or a second lesson.
 
         Raises:
             ConfigError: no clips, an audio encoder of another size or window, or a checkpoint of
@@ -92,6 +95,8 @@ class Run:
         self._path = folder / FILE
         self._folder = folder
         self.model = Generator(config.generator)
+        if start is not None:
+            self._load_start(start)
         self._load_audio(audio)
         self.model = self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.model.freeze_audio_encoder()
@@ -104,6 +109,15 @@ class Run:
         self._loss = GeneratorLoss(
             config.weights, config.generator.rows, config.generator.resolution
         )
+
+    def _load_start(self, path: Path) -> None:
+        checkpoint = load_checkpoint(path)
+        if checkpoint.kind != GENERATOR or checkpoint.config != self.config.generator.to_dict():
+            raise ConfigError(
+                f"{path} is no generator of the form that this run has: start from one that was"
+                " trained with the same --run."
+            )
+        self.model.load_state_dict(checkpoint.model)
 
     def _load_audio(self, path: Path) -> None:
         checkpoint = load_checkpoint(path)
