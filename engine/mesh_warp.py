@@ -26,6 +26,9 @@ LOWER_OUTER_LIP: Final = (61, 146, 91, 181, 84, 17, 314, 405, 321, 375, 291)
 TEETH_GAP: Final = 0.08
 LIP_SHARE: Final = 0.45
 LIP_EDGE: Final = 0.04
+# How much of its width and of its curve a smile loses as the mouth shuts.
+RELAX_WIDTH: Final = 0.12
+RELAX_CURVE: Final = 0.9
 
 NOSE_BASE: Final = 2
 CHIN: Final = 152
@@ -117,26 +120,52 @@ def closed_mesh(mesh: NDArray[np.float32]) -> NDArray[np.float32]:
     order = np.argsort(middle[:, 0])
     line = np.interp(mesh[moving, 0], middle[order, 0], middle[order, 1])
     is_above = mesh[moving, 1] < line
+    relax = _relaxed(upper + 0.42 * between, mesh)
     # The shares sum to 1 less a sliver, so that upper and lower points stay distinct.
     for side, inner, outer, share in (
         (moving[is_above], UPPER_INNER_LIP, UPPER_OUTER_LIP, 0.42),
         (moving[~is_above], LOWER_INNER_LIP, LOWER_OUTER_LIP, -0.578),
     ):
         lips = [*inner, *outer]
-        shifts = [between, 0.85 * between]
+        shifts = [share * between + relax, 0.85 * share * between + relax]
         if share < 0:
             lips.append(CHIN)
-            shifts.append(0.7 * between[[len(inner) // 2]])
+            shifts.append(0.7 * share * between[[len(inner) // 2]])
         still = mesh[list(STILL_RING), :2]
         carried = RBFInterpolator(
             np.concatenate([mesh[lips, :2], still]),
-            np.concatenate([share * np.concatenate(shifts), np.zeros_like(still)]),
+            np.concatenate([*shifts, np.zeros_like(still)]),
             kernel="linear",
             smoothing=1e-3,
         )
         closed[side, :2] += carried(mesh[side, :2]).astype(np.float32)
-        closed[list(inner), :2] = mesh[list(inner), :2] + share * between
+        closed[list(inner), :2] = mesh[list(inner), :2] + share * between + relax
     return closed
+
+
+def _relaxed(meeting: NDArray[np.float32], mesh: NDArray[np.float32]) -> NDArray[np.float32]:
+    """How far each place of the lips' meeting line moves as a smile ends.
+
+    Lips drawn apart to show teeth are wide and curved; at rest they are narrower and straighter.
+
+    Args:
+        meeting: float32 (n, 2), the line from corner to corner.
+        mesh: float32 (468, 2+), with the mouth as it was.
+
+    Returns:
+        float32 (n, 2) in pixels; nothing where the mouth was shut already.
+    """
+    middle = meeting.mean(axis=0)
+    strength = _open_share(mesh)
+    shift = strength * np.array([RELAX_WIDTH, RELAX_CURVE]) * (middle - meeting)
+    return np.asarray(shift, dtype=np.float32)
+
+
+def _open_share(mesh: NDArray[np.float32]) -> float:
+    """0 for shut lips to 1 for lips that show teeth."""
+    unit = float(np.linalg.norm(mesh[263, :2] - mesh[33, :2]))
+    gap = float(np.linalg.norm(mesh[14, :2] - mesh[13, :2]))
+    return min(gap / (TEETH_GAP * unit), 1.0)
 
 
 def close_mouth(
@@ -155,8 +184,7 @@ def close_mouth(
     # Teeth reach beyond the mesh's inner lips; taking the lips' edge from further out hides them.
     seen = mesh.copy()
     unit = float(np.linalg.norm(mesh[263, :2] - mesh[33, :2]))
-    gap = float(np.linalg.norm(mesh[14, :2] - mesh[13, :2]))
-    out = min(gap / (TEETH_GAP * unit), 1.0)
+    out = _open_share(mesh)
     for inner, outer in (
         (UPPER_INNER_LIP, UPPER_OUTER_LIP),
         (LOWER_INNER_LIP, LOWER_OUTER_LIP),
