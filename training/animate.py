@@ -68,8 +68,16 @@ def closed_frame(clip: Clip) -> int:
     return int(np.argmin([mouth_opening(m) for m in clip.mesh.astype(np.float32)]))
 
 
-def _inside(lips: NDArray[np.float32], side: int) -> NDArray[np.float32]:
-    """Share of each pixel that lies between the lips, float32 (side, side, 1) in 0..1."""
+def between_lips(lips: NDArray[np.float32], side: int) -> NDArray[np.float32]:
+    """Share of each pixel that lies between the lips.
+
+    Args:
+        lips: float32 (22, 2), the :data:`INNER_LIPS` in pixels of the crop.
+        side: pixels a side of the crop.
+
+    Returns:
+        float32 (side, side, 1) in 0..1.
+    """
     fine = np.zeros((side * _FINER, side * _FINER), dtype=np.uint8)
     places = (lips + 0.5) * _FINER - 0.5
     cv2.fillPoly(fine, [np.round(places).astype(np.int32)], 255)
@@ -111,10 +119,13 @@ def animate_frame(
 
     # What lies between the lips, carried over by the affine map between both inner lips.
     lips, source = target[list(INNER_LIPS), :2], clip_mesh[list(INNER_LIPS), :2]
-    share = _inside(lips, side)
+    share = between_lips(lips, side)
     if share.any():
-        shift = source.mean(axis=0) - lips.mean(axis=0)
-        matrix = np.array([[1, 0, shift[0]], [0, 1, shift[1]]], dtype=np.float64)
+        # Each axis for itself: a wide mouth must not show the lips of the narrow one it is from.
+        grow = np.ptp(source, axis=0) / np.maximum(np.ptp(lips, axis=0), 1.0)
+        grow = np.clip(grow, 0.6, 1.4)
+        shift = source.mean(axis=0) - grow * lips.mean(axis=0)
+        matrix = np.array([[grow[0], 0, shift[0]], [0, grow[1], shift[1]]], dtype=np.float64)
         inner = cv2.warpAffine(
             clip_crop, matrix, (side, side), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
         )

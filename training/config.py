@@ -28,6 +28,8 @@ class LossWeights:
         lips: how much more the points of lips and jaw count in the flow.
         rough: total variation of the flow.
         paint: share of painted pixels away from the lips, where the person's own pixels belong.
+        hole: between the lips, the share of pixels that are not painted, and how wrong the paint
+            is: a shut mouth has no pixels to warp there.
     """
 
     pixel: float = 1.0
@@ -38,6 +40,7 @@ class LossWeights:
     lips: float = 6.0
     rough: float = 0.002
     paint: float = 0.05
+    hole: float = 0.05
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -76,6 +79,8 @@ class TrainConfig:
         k: frames of a sample, one after the other.
         shut_share: the identity reference is drawn from this share of a clip's frames, those with
             the mouth shut most.
+        silent_share: share of samples with digital silence for sound and the clip's most shut k
+            frames for targets: clips from a microphone hold no such silence.
         apart_s: seconds between reference and target within one clip.
         steps: of Adam, warm-up and cosine decay included.
         learning_rate, warmup_steps, betas: of Adam.
@@ -93,6 +98,7 @@ class TrainConfig:
     clips: int = 6
     k: int = 5
     shut_share: float = 0.1
+    silent_share: float = 0.06
     apart_s: float = 1.0
     steps: int = 5000
     learning_rate: float = 1e-3
@@ -128,7 +134,7 @@ def starter() -> TrainConfig:
         generator=GeneratorConfig(
             width=0.24, audio_width=0.5, head="warp", rows=(40, 96), masked_from=40
         ),
-        speakers={"s1": 0.6, "*": 0.4},
+        speakers={"s1": 0.5, "astronaut": 0.12, "*": 0.38},
     )
 
 

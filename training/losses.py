@@ -8,17 +8,20 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from engine.face_models import MESH_POINTS
 from engine.paste import paste_mask
+from training.animate import INNER_LIPS, between_lips
 from training.config import LossWeights
 from training.generator import GeneratorOutput
 from training.mouth_shape import LIPS, SHAPE_POINTS
 
 _MOUTH_MARGIN: Final = 3.0  # px of a 96 crop around the lips that still count as mouth
+_PAINT_ERROR: Final = 4.0  # a paint that is off by a quarter counts as much as no paint
 _FLOW_SCALE: Final = 2.0  # px from which on a wrong flow counts linearly
 
 
@@ -32,6 +35,7 @@ class Losses:
     flow: Tensor
     rough: Tensor
     paint: Tensor
+    hole: Tensor
 
     def scalars(self) -> dict[str, float]:
         """The terms by name."""
@@ -76,15 +80,26 @@ class GeneratorLoss:
         gradient = (weight[..., 1:, :] * error.diff(dim=-2).abs()).mean()
         gradient = gradient + (weight[..., :, 1:] * error.diff(dim=-1).abs()).mean()
         zero = pixel.new_zeros(())
-        flow, rough, paint = zero, zero, zero
-        if output.flow is not None and output.mask is not None:
+        flow, rough, paint, hole = zero, zero, zero, zero
+        if output.flow is not None and output.mask is not None and output.paint is not None:
             flow = self._flow(output.flow, mesh, identity_mesh)
             rough = output.flow.diff(dim=-1).abs().mean() + output.flow.diff(dim=-2).abs().mean()
             paint = ((1 - mouth) * (1 - output.mask)).mean()
+            inside = self._inside(mesh)
+            wrong = output.mask + _PAINT_ERROR * (output.paint - target).abs().mean(1, keepdim=True)
+            hole = (inside * wrong).sum() / inside.sum().clamp(min=1)
         w = self._weights
         total = w.pixel * pixel + w.gradient * gradient
         total = total + w.flow * flow + w.rough * rough + w.paint * paint
-        return Losses(total, pixel, gradient, flow, rough, paint)
+        total = total + w.hole * hole
+        return Losses(total, pixel, gradient, flow, rough, paint, hole)
+
+    def _inside(self, mesh: Tensor) -> Tensor:
+        """Share of each painted pixel that lies between the lips, (N, 1, R, S)."""
+        lips = mesh[:, list(INNER_LIPS)].numpy()
+        shares = np.stack([between_lips(one, self._side) for one in lips])
+        rows = shares[:, self._rows[0] : self._rows[1]]
+        return torch.from_numpy(rows).permute(0, 3, 1, 2)
 
     def _mouth(self, mesh: Tensor) -> Tensor:
         """1 in the box of the lips and its margin, else 0: (N, 1, R, S)."""

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from engine.errors import ConfigError
 from engine.lips import mouth_opening
-from engine.mel import cut_windows, log_mel
+from engine.mel import SILENCE, cut_windows, log_mel
 from training.clips import FPS, Clip, find_clips, is_held_out, read_clip
 from training.config import TrainConfig
 
@@ -49,6 +49,7 @@ class _Source:
     clip: Clip
     mel: NDArray[np.float32]  # (80, columns)
     shut: NDArray[np.intp]  # frames fit for a reference
+    rest: int  # first of the k frames with the mouth shut most
 
 
 class PairSampler:
@@ -84,7 +85,9 @@ class PairSampler:
     def _source(self, clip: Clip) -> _Source:
         opening = np.array([mouth_opening(m) for m in clip.mesh.astype(np.float32)])
         count = max(1, round(self._config.shut_share * len(opening)))
-        return _Source(clip, log_mel(clip.samples()), np.argsort(opening)[:count])
+        k = self._config.k
+        rest = int(np.argmin(np.convolve(opening, np.ones(k), mode="valid")))
+        return _Source(clip, log_mel(clip.samples()), np.argsort(opening)[:count], rest)
 
     def draw(self, step: int) -> Batch:
         """The batch of a step."""
@@ -114,10 +117,14 @@ class PairSampler:
         target = sources[chance.integers(len(sources))]
         k = self._config.k
         start = int(chance.integers(target.clip.info.frames - k + 1))
+        silent = bool(chance.random() < self._config.silent_share)
+        if silent:
+            start = target.rest
         reference, at = self._reference(sources, target, start, chance)
         window = slice(start, start + k)
+        mel = self._windows(target, start, k)
         return (
-            self._windows(target, start, k),
+            np.full_like(mel, SILENCE) if silent else mel,
             np.asarray(target.clip.crops[window]),
             np.asarray(reference.clip.crops[at]),
             target.clip.mesh[window, :, :2].astype(np.float32),

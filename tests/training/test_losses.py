@@ -43,7 +43,7 @@ def warp_output(frames: Tensor, flow: Tensor | float = 0.0, mask: float = 1.0) -
 
 
 def test_perfect_frames_cost_nothing(frames: Tensor, mesh: Tensor) -> None:
-    losses = loss_of()(warp_output(frames), frames, mesh, mesh)
+    losses = loss_of(hole=0.0)(warp_output(frames), frames, mesh, mesh)
     assert losses.total.item() == pytest.approx(0.0, abs=1e-7)
     rgb = GeneratorOutput(frames[:, :, ROWS[0] : ROWS[1]])
     assert loss_of()(rgb, frames, mesh, mesh).total.item() == 0.0
@@ -52,9 +52,20 @@ def test_perfect_frames_cost_nothing(frames: Tensor, mesh: Tensor) -> None:
 def test_total_is_the_weighted_sum_of_the_terms(frames: Tensor, mesh: Tensor) -> None:
     output = warp_output(1 - frames, flow=torch.linspace(-3, 3, SIDE), mask=0.4)
     weights = {"pixel": 2.0, "gradient": 0.3, "flow": 0.7, "rough": 0.5, "paint": 0.9}
+    weights["hole"] = 0.4
     terms = loss_of(**weights)(output, frames, mesh, mesh + 1).scalars()
     assert all(terms[name] > 0 for name in weights)
     assert terms["total"] == pytest.approx(sum(weights[n] * terms[n] for n in weights), rel=1e-5)
+
+
+def test_between_the_lips_paint_is_wanted_and_right_paint_most(
+    frames: Tensor, mesh: Tensor
+) -> None:
+    warped, painted = warp_output(frames, mask=1.0), warp_output(frames, mask=0.0)
+    assert painted.paint is not None
+    wrong = painted._replace(paint=painted.paint + 0.1)
+    costs = [loss_of()(o, frames, mesh, mesh).hole.item() for o in (painted, wrong, warped)]
+    assert costs == pytest.approx([0.0, 0.4, 1.0], abs=1e-5)
 
 
 def pixel_cost(frames: Tensor, mesh: Tensor, x: int, y: int) -> float:

@@ -9,7 +9,8 @@ import torch
 from numpy.typing import NDArray
 
 from engine.errors import ConfigError
-from engine.mel import cut_windows, log_mel
+from engine.lips import mouth_opening
+from engine.mel import SILENCE, cut_windows, log_mel
 from tests.training.toys import held_out_names
 from training.clips import FPS, ClipInfo, read_clip, write_clip
 from training.config import TrainConfig
@@ -22,6 +23,7 @@ CONFIG = TrainConfig(
     generator=GeneratorConfig(width=0.02, audio_width=0.02),
     speakers={"ann": 0.75, "*": 0.25},
     clips=8,
+    silent_share=0.0,
 )
 FRAMES = 100
 SPEAKERS = ("ann", "eve", "zoe")
@@ -118,6 +120,18 @@ def test_mel_windows_and_meshes_are_those_of_the_frames(clips: Path) -> None:
         window = cut_windows(log_mel(clip.samples()), [column], 16)[0]
         np.testing.assert_array_equal(batch.mel[index], window)
         np.testing.assert_array_equal(batch.mesh[index], clip.mesh[frame, :, :2].astype(np.float32))
+
+
+def test_digital_silence_goes_with_the_most_shut_frames(clips: Path) -> None:
+    batch = PairSampler(clips, replace(CONFIG, silent_share=1.0)).draw(0)
+    assert (batch.mel == SILENCE).all()
+    folders = sorted(p.parent for p in clips.rglob("clip.json"))
+    by_number = {int(read_clip(f).crops[0, 0, 0, 0]): read_clip(f) for f in folders}
+    for number, frame in labels(batch.frames).reshape(8, 5, 2)[:, 0]:
+        mesh = by_number[int(number)].mesh.astype(np.float32)
+        opening = np.array([mouth_opening(m) for m in mesh])
+        sums = [opening[i : i + 5].sum() for i in range(FRAMES - 4)]
+        assert sums[int(frame)] == pytest.approx(min(sums))
 
 
 @pytest.mark.parametrize("held_out", [False, True])
