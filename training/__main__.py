@@ -313,7 +313,10 @@ def _add_resolution(command: argparse.ArgumentParser) -> None:
 
 def _add_run(command: argparse.ArgumentParser) -> None:
     command.add_argument(
-        "--run", metavar="NAME", default="starter", help="starter or paper (default: %(default)s)"
+        "--run",
+        metavar="NAME",
+        default="narrow",
+        help="narrow, starter or paper (default: %(default)s)",
     )
     command.add_argument("--steps", metavar="N", type=_count, help="another number of steps")
     command.add_argument("--threads", metavar="N", type=_count, help="of torch (default: 1)")

@@ -25,7 +25,7 @@ ENCODER_CHANNELS = (32, 64, 128, 256, 512)
 FINEST_CHANNELS = 16
 DECODER_CHANNELS = (512, 512, 384, 256, 128, 64)  # at 3, 6, 12, 24, 48 and 96
 FINER_DECODER_CHANNELS = (48, 32)  # at 192 and 384
-HEAD_CHANNELS = 32
+HEAD_CHANNELS = 32  # at every width: flow, mask and paint are read off these
 ROW_STAGE = 12  # the size of the map at which the decoder drops the rows that are not painted
 KEEP_BIAS = 2.0  # sigmoid(2) = 0.88: a new warp head starts as the warped identity reference
 
@@ -208,9 +208,8 @@ class Generator(nn.Module):
             )
             before = after + 2 * skips[-2 - index]  # the maps of both face encoders join
         self.decoder = nn.ModuleList(stages)
-        head = scaled(HEAD_CHANNELS, config.width)
-        self.to_head = ConvBlock(before, head)
-        self.head = nn.Conv2d(head, 6 if config.head == "warp" else 3, 1)
+        self.to_head = ConvBlock(before, HEAD_CHANNELS)
+        self.head = nn.Conv2d(HEAD_CHANNELS, 6 if config.head == "warp" else 3, 1)
         if config.head == "warp":
             with torch.no_grad():
                 self.head.weight[:2] *= 0.01  # the first flow is almost nothing

@@ -22,7 +22,7 @@ from training.mouth_shape import LIPS, SHAPE_POINTS
 
 _MOUTH_MARGIN: Final = 3.0  # px of a 96 crop around the lips that still count as mouth
 _PAINT_ERROR: Final = 4.0  # a paint that is off by a quarter counts as much as no paint
-_FLOW_SCALE: Final = 2.0  # px from which on a wrong flow counts linearly
+_FLOW_SCALE: Final = 1.0  # px from which on a wrong flow counts linearly
 
 
 @dataclass(frozen=True, slots=True)

@@ -186,10 +186,11 @@ def test_learning_rate_warms_up_and_falls_to_nothing() -> None:
 
 def test_named_runs_can_be_made_and_others_are_refused() -> None:
     assert {name: run_named(name).to_dict()["steps"] > 0 for name in RUNS} == {
+        "narrow": True,
         "starter": True,
         "paper": True,
     }
-    with pytest.raises(ConfigError, match="no run 'huge'; the runs are starter, paper"):
+    with pytest.raises(ConfigError, match="no run 'huge'; the runs are narrow, starter, paper"):
         run_named("huge")
 
 
