@@ -27,9 +27,9 @@ class LossWeights:
         flow: distance of the flow at the mesh's points from the motion that the mesh itself shows.
         lips: how much more the points of lips and jaw count in the flow.
         rough: total variation of the flow.
-        paint: share of painted pixels away from the lips, where the person's own pixels belong.
-        hole: between the lips, the share of pixels that are not painted, and how wrong the paint
-            is: a shut mouth has no pixels to warp there.
+        mask: cross-entropy of the mask: between open lips is to be painted, since a shut mouth has
+            no pixels to warp there, and everything else is the person's own.
+        paint: mean absolute difference of the paint between open lips.
     """
 
     pixel: float = 1.0
@@ -39,8 +39,8 @@ class LossWeights:
     flow: float = 0.2
     lips: float = 6.0
     rough: float = 0.002
-    paint: float = 0.05
-    hole: float = 0.1
+    mask: float = 0.05
+    paint: float = 0.3
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

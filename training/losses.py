@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from engine.face_models import MESH_POINTS
+from engine.lips import INNER_LOWER_LIP, INNER_UPPER_LIP
 from engine.paste import paste_mask
 from training.animate import INNER_LIPS, between_lips
 from training.config import LossWeights
@@ -21,7 +22,7 @@ from training.generator import GeneratorOutput
 from training.mouth_shape import LIPS, SHAPE_POINTS
 
 _MOUTH_MARGIN: Final = 3.0  # px of a 96 crop around the lips that still count as mouth
-_PAINT_ERROR: Final = 4.0  # a paint that is off by a quarter counts as much as no paint
+_SHUT_PX: Final = 1.5  # gap of the inner lips of a shut mouth, px of a 96 crop
 _FLOW_SCALE: Final = 1.0  # px from which on a wrong flow counts linearly
 
 
@@ -34,8 +35,8 @@ class Losses:
     gradient: Tensor
     flow: Tensor
     rough: Tensor
+    mask: Tensor
     paint: Tensor
-    hole: Tensor
 
     def scalars(self) -> dict[str, float]:
         """The terms by name."""
@@ -80,26 +81,38 @@ class GeneratorLoss:
         gradient = (weight[..., 1:, :] * error.diff(dim=-2).abs()).mean()
         gradient = gradient + (weight[..., :, 1:] * error.diff(dim=-1).abs()).mean()
         zero = pixel.new_zeros(())
-        flow, rough, paint, hole = zero, zero, zero, zero
+        flow, rough, mask, paint = zero, zero, zero, zero
         if output.flow is not None and output.mask is not None and output.paint is not None:
             flow = self._flow(output.flow, mesh, identity_mesh)
             rough = output.flow.diff(dim=-1).abs().mean() + output.flow.diff(dim=-2).abs().mean()
-            paint = ((1 - mouth) * (1 - output.mask)).mean()
             inside = self._inside(mesh)
-            wrong = output.mask + _PAINT_ERROR * (output.paint - target).abs().mean(1, keepdim=True)
-            hole = (inside * wrong).sum() / inside.sum().clamp(min=1)
+            mask = self._mask(output.mask, inside, mouth)
+            wrong = (output.paint - target).abs().mean(dim=1, keepdim=True)
+            paint = (inside * wrong).sum() / inside.sum().clamp(min=1)
         w = self._weights
         total = w.pixel * pixel + w.gradient * gradient
-        total = total + w.flow * flow + w.rough * rough + w.paint * paint
-        total = total + w.hole * hole
-        return Losses(total, pixel, gradient, flow, rough, paint, hole)
+        total = total + w.flow * flow + w.rough * rough + w.mask * mask + w.paint * paint
+        return Losses(total, pixel, gradient, flow, rough, mask, paint)
 
     def _inside(self, mesh: Tensor) -> Tensor:
-        """Share of each painted pixel that lies between the lips, (N, 1, R, S)."""
+        """Share of each painted pixel that lies between open lips, (N, 1, R, S).
+
+        Lips that touch leave a sliver in the mesh, which fades out here.
+        """
         lips = mesh[:, list(INNER_LIPS)].numpy()
         shares = np.stack([between_lips(one, self._side) for one in lips])
-        rows = shares[:, self._rows[0] : self._rows[1]]
-        return torch.from_numpy(rows).permute(0, 3, 1, 2)
+        rows = torch.from_numpy(shares[:, self._rows[0] : self._rows[1]]).permute(0, 3, 1, 2)
+        gap = (mesh[:, INNER_LOWER_LIP] - mesh[:, INNER_UPPER_LIP]).norm(dim=1)
+        is_open: Tensor = ((gap * 96 / self._side - _SHUT_PX) / _SHUT_PX).clamp(0, 1)
+        return rows * is_open[:, None, None, None]
+
+    @staticmethod
+    def _mask(mask: Tensor, inside: Tensor, mouth: Tensor) -> Tensor:
+        """Cross-entropy of the mask, at the mouth and (twice) elsewhere, each on average."""
+        sure = mask.clamp(1e-4, 1 - 1e-4)  # a saturated mask would have an endless cost
+        cost = F.binary_cross_entropy(sure, 1 - inside, reduction="none")
+        at_mouth = (mouth * cost).sum() / mouth.sum().clamp(min=1)
+        return at_mouth + 2 * ((1 - mouth) * cost).mean()
 
     def _mouth(self, mesh: Tensor) -> Tensor:
         """1 in the box of the lips and its margin, else 0: (N, 1, R, S)."""

@@ -2,6 +2,12 @@ import pytest
 import torch
 from torch import Tensor
 
+from engine.mesh_warp import (
+    LOWER_INNER_LIP,
+    LOWER_OUTER_LIP,
+    UPPER_INNER_LIP,
+    UPPER_OUTER_LIP,
+)
 from engine.paste import paste_mask
 from training.config import LossWeights
 from training.generator import GeneratorOutput
@@ -43,7 +49,7 @@ def warp_output(frames: Tensor, flow: Tensor | float = 0.0, mask: float = 1.0) -
 
 
 def test_perfect_frames_cost_nothing(frames: Tensor, mesh: Tensor) -> None:
-    losses = loss_of(hole=0.0)(warp_output(frames), frames, mesh, mesh)
+    losses = loss_of(mask=0.0)(warp_output(frames), frames, mesh, mesh)
     assert losses.total.item() == pytest.approx(0.0, abs=1e-7)
     rgb = GeneratorOutput(frames[:, :, ROWS[0] : ROWS[1]])
     assert loss_of()(rgb, frames, mesh, mesh).total.item() == 0.0
@@ -51,21 +57,57 @@ def test_perfect_frames_cost_nothing(frames: Tensor, mesh: Tensor) -> None:
 
 def test_total_is_the_weighted_sum_of_the_terms(frames: Tensor, mesh: Tensor) -> None:
     output = warp_output(1 - frames, flow=torch.linspace(-3, 3, SIDE), mask=0.4)
-    weights = {"pixel": 2.0, "gradient": 0.3, "flow": 0.7, "rough": 0.5, "paint": 0.9}
-    weights["hole"] = 0.4
+    weights = {"pixel": 2.0, "gradient": 0.3, "flow": 0.7, "rough": 0.5, "mask": 0.9, "paint": 0.4}
     terms = loss_of(**weights)(output, frames, mesh, mesh + 1).scalars()
     assert all(terms[name] > 0 for name in weights)
     assert terms["total"] == pytest.approx(sum(weights[n] * terms[n] for n in weights), rel=1e-5)
 
 
-def test_between_the_lips_paint_is_wanted_and_right_paint_most(
-    frames: Tensor, mesh: Tensor
+@pytest.fixture
+def open_mouth() -> Tensor:
+    """Lips in LIPS_BOX, a wide open ellipse between them."""
+    x0, y0, x1, y1 = LIPS_BOX
+    mesh = torch.full((468, 2), 80.0)
+    across = torch.linspace(x0, x1, len(UPPER_INNER_LIP))
+    bow = (y1 - y0) / 2 * torch.sin(torch.linspace(0, torch.pi, len(UPPER_INNER_LIP)))
+    for row, sign in ((UPPER_INNER_LIP, -1), (LOWER_INNER_LIP, 1)):
+        mesh[list(row)] = torch.stack((across, (y0 + y1) / 2 + sign * bow), dim=1)
+    mesh[[*UPPER_OUTER_LIP]] = mesh[[*UPPER_INNER_LIP]]
+    mesh[[*LOWER_OUTER_LIP]] = mesh[[*LOWER_INNER_LIP]]
+    return mesh.repeat(2, 1, 1)
+
+
+def masked(frames: Tensor, inside: float, outside: float) -> GeneratorOutput:
+    """A warp head's output whose mask differs in the middle of the mouth."""
+    mask = torch.full((2, 1, HEIGHT, SIDE), outside)
+    mask[..., 20:24, 44:53] = inside  # well between the lips of an open mouth
+    return warp_output(frames)._replace(mask=mask)
+
+
+def test_between_open_lips_paint_is_wanted_and_elsewhere_the_persons_own_pixels(
+    frames: Tensor, open_mouth: Tensor
 ) -> None:
-    warped, painted = warp_output(frames, mask=1.0), warp_output(frames, mask=0.0)
-    assert painted.paint is not None
-    wrong = painted._replace(paint=painted.paint + 0.1)
-    costs = [loss_of()(o, frames, mesh, mesh).hole.item() for o in (painted, wrong, warped)]
-    assert costs == pytest.approx([0.0, 0.4, 1.0], abs=1e-5)
+    def cost(inside: float, outside: float, mesh: Tensor) -> float:
+        return loss_of()(masked(frames, inside, outside), frames, mesh, mesh).mask.item()
+
+    assert cost(0.02, 0.98, open_mouth) < cost(0.98, 0.98, open_mouth)
+    assert cost(0.02, 0.98, open_mouth) < cost(0.02, 0.5, open_mouth)
+    shut = open_mouth.clone()
+    shut[..., 1] = sum(LIPS_BOX[1::2]) / 2
+    assert cost(0.98, 0.98, shut) < cost(0.02, 0.98, shut)
+
+
+def test_paint_is_judged_between_open_lips_alone(frames: Tensor, open_mouth: Tensor) -> None:
+    output = warp_output(frames)
+    assert output.paint is not None
+    beside, between = output.paint.clone(), output.paint.clone()
+    beside[..., :10, :] += 0.5
+    between[..., 10:, :] += 0.1
+    costs = [
+        loss_of()(output._replace(paint=p), frames, open_mouth, open_mouth).paint.item()
+        for p in (beside, between)
+    ]
+    assert costs == pytest.approx([0.0, 0.1], abs=1e-5)
 
 
 def pixel_cost(frames: Tensor, mesh: Tensor, x: int, y: int) -> float:
@@ -130,14 +172,3 @@ def test_flow_gets_a_gradient_towards_the_meshs_motion(frames: Tensor, mesh: Ten
     assert flow.grad is not None
     assert flow.grad[:, 0].sum() < 0  # a longer way to the right would cost less
     assert abs(float(flow.grad[:, 1].sum())) < 1e-6
-
-
-def test_paint_costs_only_away_from_the_lips(frames: Tensor, mesh: Tensor) -> None:
-    mask = torch.ones(2, 1, HEIGHT, SIDE)
-    x0, y0, x1, y1 = (int(v) for v in LIPS_BOX)
-    mask[:, :, y0 - ROWS[0] : y1 - ROWS[0] + 1, x0 : x1 + 1] = 0
-    painted = frames[:, :, ROWS[0] : ROWS[1]]
-    output = GeneratorOutput(painted, torch.zeros(2, 2, HEIGHT, SIDE), mask, painted)
-    assert loss_of()(output, frames, mesh, mesh).paint.item() == 0.0
-    everywhere = loss_of()(warp_output(frames, mask=0.0), frames, mesh, mesh)
-    assert 0.8 < everywhere.paint.item() < 1.0
