@@ -40,7 +40,7 @@ _STILL_ABOVE: Final = 0.6
 _ANCHOR_STEP_PX: Final = 8
 _LIP_STEPS: Final = 5
 _FINER: Final = 8  # sub-pixels of drawn edges
-_LINE_SHADE: Final = 0.6  # brightness of the line between shut lips against the lips
+_LINE_SHADE: Final = 0.88  # brightness of the line between shut lips against the lips
 
 
 def moving_points(mesh: NDArray[np.floating]) -> NDArray[np.intp]:
