@@ -3,6 +3,7 @@
 import argparse
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +25,11 @@ def main(argv: list[str] | None = None) -> int:
     """Run the command line; return its exit status."""
     arguments = _parser().parse_args(argv)
     try:
-        bundle, differences = export(
-            load_checkpoint(arguments.checkpoint), arguments.output, arguments.precision
-        )
+        checkpoint = load_checkpoint(arguments.checkpoint)
+        if arguments.emphasis is not None:
+            config = {**checkpoint.config, "emphasis": arguments.emphasis}
+            checkpoint = replace(checkpoint, config=config)
+        bundle, differences = export(checkpoint, arguments.output, arguments.precision)
     except LipstreamError as error:
         print(f"lipstream-export: {error}", file=sys.stderr)
         return WRONG_USE
@@ -133,6 +136,13 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--backend", choices=BACKENDS, default="onnx", help="form of the graphs")
     parser.add_argument(
         "--precision", choices=PRECISIONS, default="fp32", help="number format of the weights"
+    )
+    parser.add_argument(
+        "--emphasis",
+        metavar="X",
+        type=float,
+        help="how far speech is carried away from silence: above 1 opens the mouth wider"
+        " (default: the checkpoint's, 1)",
     )
     return parser
 

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from engine.errors import ConfigError
+from engine.mel import BANDS, COLUMNS, SILENCE
 from training.audio_encoder import EMBEDDING, AudioEncoder
 from training.blocks import ConvBlock, UpBlock, concatenate, scaled
 
@@ -46,6 +47,8 @@ class GeneratorConfig:
         max_flow: the longest way the warp head moves a pixel on an axis, as a fraction of
             ``resolution``.
         shortcuts: identity shortcuts over the stride-1 convolutions.
+        emphasis: how far an audio embedding is carried away from that of silence, in use only.
+            Above 1 it counters the regression to the mean that makes mouths open too little.
     """
 
     width: float = 1.0
@@ -56,9 +59,10 @@ class GeneratorConfig:
     masked_from: int = 48
     max_flow: float = 0.2
     shortcuts: bool = True
+    emphasis: float = 1.0
 
     def __post_init__(self) -> None:
-        for name in ("width", "audio_width"):
+        for name in ("width", "audio_width", "emphasis"):
             if not getattr(self, name) > 0:
                 raise ConfigError(f"{name} must be above 0, not {getattr(self, name)}.")
         if self.resolution not in RESOLUTIONS:
@@ -182,6 +186,7 @@ class Generator(nn.Module):
     """
 
     _pixels: Tensor
+    rest: Tensor
 
     def __init__(self, config: GeneratorConfig) -> None:
         super().__init__()
@@ -190,6 +195,7 @@ class Generator(nn.Module):
         self.pose_encoder = FaceEncoder(config)
         self.audio_encoder = AudioEncoder(config.audio_width)
         self._audio_is_frozen = False
+        self.register_buffer("rest", torch.zeros(EMBEDDING))
 
         skips = self.identity_encoder.channels
         merged = skips[-1]
@@ -228,9 +234,15 @@ class Generator(nn.Module):
         return torch.stack((x, y), dim=-1)[None]
 
     def freeze_audio_encoder(self) -> None:
-        """Stop the audio encoder from learning; also its normalisation statistics stay."""
+        """Stop the audio encoder from learning, and note how it hears silence.
+
+        Its normalisation statistics stay as well.
+        """
         self._audio_is_frozen = True
         self.audio_encoder.requires_grad_(False).eval()
+        silence = torch.full((1, 1, BANDS, COLUMNS), SILENCE)
+        with torch.no_grad():
+            self.rest.copy_(self.audio_encoder(silence)[0])
 
     def train(self, mode: bool = True) -> Self:
         """Switch between training and use; a frozen audio encoder stays in use."""
@@ -269,7 +281,10 @@ class Generator(nn.Module):
         """
         if features is None:
             features = self.encode_identity(identity)
-        return self.decode(self.audio_encoder(mel), pose, identity, features)
+        audio = self.audio_encoder(mel)
+        if self.config.emphasis != 1 and not self.training:
+            audio = self.rest + self.config.emphasis * (audio - self.rest)
+        return self.decode(audio, pose, identity, features)
 
     def decode(
         self, audio: Tensor, pose: Tensor, identity: Tensor, features: Sequence[Tensor]

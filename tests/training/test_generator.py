@@ -6,6 +6,7 @@ import torch
 from safetensors.torch import load_file
 
 from engine.errors import ConfigError
+from engine.mel import SILENCE
 from tests.networks import inputs, tiny_generator
 from training.generator import FaceEncoder, Generator, GeneratorConfig, Head, mask_pose
 
@@ -225,3 +226,24 @@ def test_config_survives_its_dict() -> None:
 def test_wrong_config_names_its_field(fields: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         GeneratorConfig.from_dict(fields)
+
+
+def test_emphasis_carries_speech_away_from_silence_in_use_alone() -> None:
+    plain, bold = tiny_generator(rows=(40, 96)), tiny_generator(rows=(40, 96), emphasis=1.5)
+    mel, pose, identity = inputs(2)
+    silence = torch.full_like(mel, SILENCE)
+    for model in (plain, bold):
+        model.freeze_audio_encoder()
+    with torch.no_grad():
+        heard = plain.audio_encoder(mel)
+        carried = bold.rest + 1.5 * (heard - bold.rest)
+        wanted = plain.decode(carried, pose, identity, plain.encode_identity(identity)).frames
+        torch.testing.assert_close(bold(mel, pose, identity).frames, wanted)
+        torch.testing.assert_close(
+            bold(silence, pose, identity).frames, plain(silence, pose, identity).frames
+        )
+    for model in (plain, bold):
+        model.train()
+    with torch.no_grad():
+        learnt = [model(mel, pose, identity).frames for model in (plain, bold)]
+    torch.testing.assert_close(*learnt)
