@@ -7,7 +7,6 @@ speech that drives the mouth is held whole.
 import hashlib
 import json
 import math
-import os
 import time
 from collections import deque
 from collections.abc import Callable
@@ -22,6 +21,7 @@ from typing import Final
 from engine.bundle import MANIFEST, Bundle
 from engine.chain import Identity, LipSync, Synced
 from engine.errors import MediaError, NoFaceError
+from engine.files import write_whole
 from engine.mark import Badge
 from engine.sources import FaceSource, Speech, back_and_forth, open_face
 from engine.video_writer import VideoWriter
@@ -85,13 +85,9 @@ class DubReport:
         Raises:
             MediaError: the file can't be written.
         """
-        partial = path.with_name(f".{path.name}.part")
         try:
-            partial.write_text(json.dumps(asdict(self), indent=2) + "\n", encoding="utf-8")
-            os.replace(partial, path)
+            write_whole(path, json.dumps(asdict(self), indent=2) + "\n")
         except OSError as error:
-            with suppress(OSError):
-                partial.unlink(missing_ok=True)
             raise MediaError(
                 f"The report {path} can't be written ({error.strerror}); check its folder."
             ) from error

@@ -13,6 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.interpolate import LinearNDInterpolator, RBFInterpolator
 
+from engine.crop import LEFT_EYE, RIGHT_EYE
+from engine.face_models import OUTER_EYE_CORNERS
+from engine.lips import INNER_LOWER_LIP, INNER_UPPER_LIP
+
 UPPER_INNER_LIP: Final = (78, 191, 80, 81, 82, 13, 312, 311, 310, 415, 308)
 LOWER_INNER_LIP: Final = (78, 95, 88, 178, 87, 14, 317, 402, 318, 324, 308)
 """Mesh points along the inner lips from corner to corner; equal places face each other."""
@@ -49,7 +53,7 @@ def moving_points(mesh: NDArray[np.floating]) -> NDArray[np.intp]:
     Args:
         mesh: (468, 2 or 3) in pixels of an upright crop.
     """
-    eyes = mesh[[33, 133, 362, 263], 1].mean()
+    eyes = mesh[[*LEFT_EYE, *RIGHT_EYE], 1].mean()
     return np.flatnonzero(mesh[:, 1] > eyes + _STILL_ABOVE * (mesh[NOSE_BASE, 1] - eyes))
 
 
@@ -163,9 +167,14 @@ def _relaxed(meeting: NDArray[np.float32], mesh: NDArray[np.float32]) -> NDArray
 
 def _open_share(mesh: NDArray[np.float32]) -> float:
     """0 for shut lips to 1 for lips that show teeth."""
-    unit = float(np.linalg.norm(mesh[263, :2] - mesh[33, :2]))
-    gap = float(np.linalg.norm(mesh[14, :2] - mesh[13, :2]))
-    return min(gap / (TEETH_GAP * unit), 1.0)
+    gap = float(np.linalg.norm(mesh[INNER_LOWER_LIP, :2] - mesh[INNER_UPPER_LIP, :2]))
+    return min(gap / (TEETH_GAP * _eye_span(mesh)), 1.0)
+
+
+def _eye_span(mesh: NDArray[np.float32]) -> float:
+    """Distance of the outer eye corners, the unit of the constants above."""
+    left, right = OUTER_EYE_CORNERS
+    return float(np.linalg.norm(mesh[right, :2] - mesh[left, :2]))
 
 
 def close_mouth(
@@ -183,7 +192,7 @@ def close_mouth(
     closed = closed_mesh(mesh)
     # Teeth reach beyond the mesh's inner lips; taking the lips' edge from further out hides them.
     seen = mesh.copy()
-    unit = float(np.linalg.norm(mesh[263, :2] - mesh[33, :2]))
+    unit = _eye_span(mesh)
     out = _open_share(mesh)
     for inner, outer in (
         (UPPER_INNER_LIP, UPPER_OUTER_LIP),

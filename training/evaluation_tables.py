@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -16,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from engine.errors import ConfigError
+from engine.files import write_whole
 from training.bench import (
     APART_S,
     CLOSED,
@@ -207,13 +206,9 @@ def write_json(report: Report, path: Path) -> None:
     Raises:
         ConfigError: the file can't be written.
     """
-    partial = path.with_name(f".{path.name}.part")
     try:
-        partial.write_text(json.dumps(to_json(report), indent=1, allow_nan=False) + "\n")
-        os.replace(partial, path)
+        write_whole(path, json.dumps(to_json(report), indent=1, allow_nan=False) + "\n")
     except OSError as error:
-        with suppress(OSError):
-            partial.unlink(missing_ok=True)
         raise ConfigError(
             f"The figures can't be written to {path} ({error.strerror}); check its folder."
         ) from error
