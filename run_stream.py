@@ -1,12 +1,14 @@
-"""lipstream's commands, ``python run_stream.py demo | dub …``: this module parses and starts."""
+"""lipstream's commands, ``python run_stream.py demo | camera | dub …``: parsed and started here."""
 
 import argparse
+import asyncio
 import io
 import sys
-from functools import partial
+from typing import Final
 
 from engine.errors import EngineError, LipstreamError
 from stream.cli import check_report, parse, progress_bar
+from stream.config import Settings
 
 SUCCESS, FAILED, WRONG_USE, INTERRUPTED = 0, 1, 2, 130  # exit codes
 
@@ -19,40 +21,35 @@ def main(argv: list[str] | None = None) -> int:
 
     Returns:
         The exit code: 0, or 2 where an input or a setting is wrong, 1 where the run time failed,
-        130 after Ctrl-C.
+        130 after Ctrl-C (a live session that ends so returns 0).
     """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # file names that the terminal can't show
     arguments = parse(argv)
     try:
-        _start(arguments)
+        return _COMMANDS[arguments.command](arguments)
     except KeyboardInterrupt:
         print("lipstream: stopped; nothing was written.", file=sys.stderr)
         return INTERRUPTED
     except LipstreamError as error:
         print(f"lipstream: {error}", file=sys.stderr)
         return FAILED if isinstance(error, EngineError) else WRONG_USE
-    return SUCCESS
 
 
-def _start(arguments: argparse.Namespace) -> None:
-    # Imported here, as the run time of networks takes a moment that --help need not take.
+# Imports stand in the commands, as the run time of networks takes a moment that --help need not.
+
+
+def _dub(arguments: argparse.Namespace) -> int:
     from engine.bundle import load_bundle
-    from engine.dub import dub, dub_source
-    from stream import demo
-    from stream.config import Settings
+    from engine.dub import dub
 
     settings = Settings.load(arguments.config, **arguments.settings)
     check_report(arguments.report, arguments.out, *arguments.inputs)
     bundle = load_bundle(settings.bundle_folder)
-    if arguments.command == "demo":
-        print(demo.NOTICE, flush=True)
-        make = partial(dub_source, demo.speaker(), demo.speech(arguments.seconds))
-    else:
-        make = partial(dub, *arguments.inputs)
     with progress_bar(arguments.command) as progress:
-        report = make(
+        report = dub(
+            *arguments.inputs,
             arguments.out,
             bundle=bundle,
             threads=settings.threads,
@@ -64,6 +61,54 @@ def _start(arguments: argparse.Namespace) -> None:
     if arguments.report is not None:
         report.write(arguments.report)
     print(report.summary())
+    return SUCCESS
+
+
+def _live(arguments: argparse.Namespace) -> int:
+    from rich.console import Console
+
+    if getattr(arguments, "list_devices", False):
+        from stream.live.devices import device_table
+
+        Console().print(device_table())
+        return SUCCESS
+    settings = Settings.load(arguments.config, **arguments.settings)
+    check_report(arguments.report, arguments.out)
+
+    from stream import demo
+    from stream.live.start import Order, hold
+
+    if arguments.command == "demo":
+        print(demo.NOTICE, flush=True)
+    order = Order(
+        demo=arguments.command == "demo",
+        seconds=arguments.seconds,
+        record=arguments.out,
+        page=not arguments.no_page,
+        trace=arguments.trace,
+        plot=arguments.plot,
+    )
+    report = asyncio.run(hold(order, settings, lambda line: print(line, flush=True)))
+    if arguments.report is not None:
+        report.write(arguments.report)
+    Console().print(report.table())
+    return SUCCESS
+
+
+def _doctor(arguments: argparse.Namespace) -> int:
+    from rich.console import Console
+
+    from stream.doctor import exit_code, run, table, to_json
+
+    checks = run(Settings.load(arguments.config, **arguments.settings))
+    if arguments.json:
+        print(to_json(checks))
+    else:
+        Console().print(table(checks))
+    return exit_code(checks)
+
+
+_COMMANDS: Final = {"dub": _dub, "demo": _live, "camera": _live, "doctor": _doctor}
 
 
 if __name__ == "__main__":

@@ -9,45 +9,18 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Final
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from engine.bundle import Bundle
-from engine.crop import eye_centres
 from engine.errors import NoFaceError
 from engine.face_models import FaceModels
 from engine.generator import MAX_FRAMES, Chunk, Generator
-from engine.lips import mouth_opening
+from engine.identity import Identity, make_identity, reference_cost
 from engine.mel import cut_windows, log_mel
-from engine.mesh_warp import close_mouth
 from engine.paste import paste
 from engine.tracker import FaceTracker, TrackedFace
-
-# A mouth open further than this is shut before the picture serves as identity reference.
-SHUT_OPENING: Final = 0.05
-# How much a head turned by one radian, and a crop without any detail, count against a picture, in
-# mouth openings.
-_TURN_COST: Final = 0.15
-_BLUR_COST: Final = 0.05
-_SHARP: Final = 100.0  # variance of the Laplacian from which on a crop counts as half sharp
-
-
-@dataclass(frozen=True, slots=True)
-class Identity:
-    """An identity reference.
-
-    Attributes:
-        crop: uint8 (S, S, 3) with the mouth shut.
-        opening: of the mouth in the picture it was taken from.
-        index: which of the pictures that was, from 0.
-    """
-
-    crop: NDArray[np.uint8]
-    opening: float
-    index: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,15 +50,6 @@ class _Waiting:
     picture: NDArray[np.uint8]
     crop: NDArray[np.uint8] | None
     face: TrackedFace | None
-
-
-def reference_cost(face: TrackedFace, crop: NDArray[np.uint8]) -> float:
-    """How unfit a picture is as identity reference: open mouth, turned head, blur; 0 is best."""
-    left, right = eye_centres(face.mesh)
-    across = right - left
-    turn = abs(float(np.arctan2(across[2], np.hypot(across[0], across[1]))))
-    detail = float(cv2.Laplacian(cv2.cvtColor(crop, cv2.COLOR_RGB2GRAY), cv2.CV_32F).var())
-    return mouth_opening(face.mesh) + _TURN_COST * turn + _BLUR_COST * _SHARP / (_SHARP + detail)
 
 
 class LipSync:
@@ -137,10 +101,7 @@ class LipSync:
                 " well lit and not too small."
             )
         _, index, face, crop = best
-        opening = mouth_opening(face.mesh)
-        if opening > SHUT_OPENING:
-            crop, _ = close_mouth(crop, face.crop_mesh())
-        return Identity(crop, opening, index)
+        return make_identity(face, crop, index)
 
     def run(
         self,

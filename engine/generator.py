@@ -147,6 +147,8 @@ class Generator:
         }
         inputs = self.bundle.graphs[GENERATOR].inputs
         painted = self._generator({name: feed[name] for name in inputs})["frames"]
+        if not np.isfinite(painted).all():
+            raise EngineError("The generator painted values that are no numbers.", retryable=True)
         frames = self._from_network(painted)
         ends = np.cumsum([len(chunk.pose) for chunk in chunks.values()])
         return dict(zip(chunks, np.split(frames, ends[:-1]), strict=True))

@@ -95,6 +95,16 @@ class FaceTracker:
         self._place: HeadPlace | None = None
         self._scale = 1.0
 
+    def choose(self, x: float, y: float) -> None:
+        """Follow the face nearest to this place from the next picture on.
+
+        Args:
+            x: from the left, in pixels.
+            y: from the top, in pixels.
+        """
+        self._eyes = None
+        self._place = HeadPlace(x, y, MIN_UNIT_PX, 0.0)
+
     def update(self, picture: NDArray[np.uint8], now: float) -> TrackedFace | None:
         """Find the face in the next picture.
 

@@ -1,14 +1,15 @@
 """The command line: what can be typed, and the bar that shows how far a command is."""
 
 import argparse
+import dataclasses
 import importlib.metadata
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from engine.errors import ConfigError
-
-LEAST_SECONDS, MOST_SECONDS = 0.2, 3600.0
+from stream.cli_live import add_live_commands, split_size
+from stream.config import Settings
 
 
 def parse(argv: list[str] | None = None) -> argparse.Namespace:
@@ -20,9 +21,9 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
         argv: the words after the program's name; the process's own by default.
 
     Returns:
-        ``command`` is ``dub`` or ``demo``; ``inputs`` are the files to read and ``out`` the one to
-        write; ``settings`` holds the flags that are fields of :class:`stream.config.Settings`,
-        None where not given.
+        ``command`` is ``dub``, ``demo``, ``camera`` or ``doctor``; ``inputs`` are the files to read
+        and ``out`` the one to write, None for none; ``settings`` holds the flags that are fields of
+        :class:`stream.config.Settings`, None where not given.
     """
     parser = argparse.ArgumentParser(
         description="Make a speaker's mouth follow other audio.",
@@ -44,45 +45,22 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     )
     _add_common(dub)
 
-    demo = commands.add_parser(
-        "demo",
-        help="the same with a built-in speaker and speech: needs no file",
-        description="Make a built-in portrait say a built-in speech.",
-    )
-    demo.add_argument(
-        "--seconds",
-        metavar="N",
-        type=_seconds,
-        help="length of the video; the speech starts again where it is shorter (default: once)",
-    )
-    demo.add_argument(
-        "--record",
-        metavar="OUT.mp4",
-        dest="out",
-        type=Path,
-        default=Path("demo.mp4"),
-        help="the video to write (default: demo.mp4)",
-    )
-    demo.add_argument(
-        "--no-page",
-        action="store_true",
-        help="open no page; the demo of this version has none and only writes a video",
-    )
-    _add_common(demo)
+    add_live_commands(commands, _add_common)
 
     arguments = parser.parse_args(argv)
     arguments.inputs = [arguments.face, arguments.speech] if arguments.command == "dub" else []
-    fields = ("bundle_folder", "threads", "badge")
-    arguments.settings = {field: getattr(arguments, field) for field in fields}
+    names = {field.name for field in dataclasses.fields(Settings)}
+    arguments.settings = {name: value for name, value in vars(arguments).items() if name in names}
+    arguments.settings |= split_size(arguments)
     return arguments
 
 
-def check_report(report: Path | None, *others: Path) -> None:
+def check_report(report: Path | None, *others: Path | None) -> None:
     """Refuse a report that can't be written, before any work is done.
 
     Args:
         report: where it goes, if it was asked for.
-        *others: the command's other files.
+        *others: the command's other files, as far as there are any.
 
     Raises:
         ConfigError: its folder is missing, or it would overwrite another file of the command.
@@ -93,7 +71,7 @@ def check_report(report: Path | None, *others: Path) -> None:
         raise ConfigError(f"The folder {report.parent} does not exist; create it first.")
     if report.is_dir():
         raise ConfigError(f"{report} is a folder; name a file for the report.")
-    if report.resolve() in (other.resolve() for other in others):
+    if report.resolve() in (other.resolve() for other in others if other is not None):
         raise ConfigError(f"The report would overwrite {report}; name another file.")
 
 
@@ -151,18 +129,6 @@ def _add_common(command: argparse.ArgumentParser) -> None:
         "--threads", metavar="N", type=int, help="processor threads of the networks (default: 2)"
     )
     command.add_argument("--config", metavar="FILE", type=Path, help="a TOML file of settings")
-
-
-def _seconds(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = float("nan")
-    if not LEAST_SECONDS <= value <= MOST_SECONDS:
-        raise argparse.ArgumentTypeError(
-            f"{text!r} is not a number of seconds from {LEAST_SECONDS} to {MOST_SECONDS:.0f}"
-        )
-    return value
 
 
 def _version() -> str:

@@ -34,6 +34,18 @@ class Settings:
         badge: whether modified pictures carry the "AI lip-sync" badge.
         x264_crf: x264's constant rate factor (no unit): 0 is lossless, 51 the worst.
         x264_preset: x264's preset, from ``ultrafast`` to ``veryslow``.
+        camera: a device, a film or a picture; the first camera where empty.
+        target_audio: a device, a file or ``pcm://host:port``; none where empty.
+        source_audio: the speaker's microphone, a device; none where empty.
+        virtual_camera: a device; the first one where empty, none where ``off``.
+        virtual_mic: the output device that other programs listen to; none where empty.
+        width: of the virtual camera, in pixels, even.
+        height: of the virtual camera, in pixels, even.
+        fps: of the virtual camera, in pictures a second.
+        delay_ms: added delay to begin with.
+        own_voice: whether the speaker's own voice is heard; where it is not said, it is heard
+            exactly if there is no target audio.
+        page_port: of the control page, on this computer only; 0 takes any that is free.
     """
 
     bundle_folder: Path = STARTER
@@ -41,10 +53,31 @@ class Settings:
     badge: bool = True
     x264_crf: int = 18
     x264_preset: str = "veryfast"
+    camera: str = ""
+    target_audio: str = ""
+    source_audio: str = ""
+    virtual_camera: str = ""
+    virtual_mic: str = ""
+    width: int = 1280
+    height: int = 720
+    fps: int = 30
+    delay_ms: int = 400
+    own_voice: bool | None = None
+    page_port: int = 8765
 
     def __post_init__(self) -> None:
         _within("threads", self.threads, 1, 64)
         _within("x264_crf", self.x264_crf, 0, 51)
+        _within("width", self.width, 64, 3840)
+        _within("height", self.height, 64, 2160)
+        _within("fps", self.fps, 5, 60)
+        _within("delay_ms", self.delay_ms, 300, 1000)
+        _within("page_port", self.page_port, 0, 65535)
+        if self.width % 2 or self.height % 2:
+            raise ConfigError(
+                f"width and height must be even, as cameras have it, not {self.width} by"
+                f" {self.height}."
+            )
         if self.x264_preset not in X264_PRESETS:
             raise ConfigError(
                 f"x264_preset must be one of {', '.join(X264_PRESETS)}, not {self.x264_preset!r}."
@@ -136,4 +169,15 @@ _READERS = {
     "badge": _Reader(bool, _switch),
     "x264_crf": _Reader(int, int),
     "x264_preset": _Reader(str, str),
+    "camera": _Reader(str, str),
+    "target_audio": _Reader(str, str),
+    "source_audio": _Reader(str, str),
+    "virtual_camera": _Reader(str, str),
+    "virtual_mic": _Reader(str, str),
+    "width": _Reader(int, int),
+    "height": _Reader(int, int),
+    "fps": _Reader(int, int),
+    "delay_ms": _Reader(int, int),
+    "own_voice": _Reader(bool, _switch),
+    "page_port": _Reader(int, int),
 }

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from engine.bundle import Bundle
     from engine.face_models import FaceModels
 
-CATEGORIES = {"unit", "media", "models", "cli"}
+CATEGORIES = {"unit", "media", "models", "cli", "devices"}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -9,7 +9,8 @@ import pytest
 from numpy.typing import NDArray
 
 from engine.bundle import Bundle
-from engine.chain import SHUT_OPENING, Identity, LipSync, Synced, reference_cost
+from engine.chain import LipSync, Synced
+from engine.identity import SHUT_OPENING, Identity, reference_cost
 from engine.crop import BoxGeometry, cut
 from engine.errors import EngineFullError, NoFaceError
 from engine.face_models import FaceModels

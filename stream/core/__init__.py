@@ -1,0 +1,1 @@
+"""The session's logic: plain classes that take ``now`` and decide; no threads, no devices."""

@@ -1,0 +1,1 @@
+"""Thin skins around the core: asyncio, threads and devices."""

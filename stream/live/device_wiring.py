@@ -1,0 +1,95 @@
+"""The ends of a session that the settings name: devices, files, sockets."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+from engine.errors import ConfigError
+from stream.config import Settings
+from stream.core.file_intake import FileIntake
+from stream.core.intake import PushedIntake
+from stream.core.skew import SkewMeter
+from stream.live.cameras import Camera, open_camera
+from stream.live.clock import SessionClock
+from stream.live.microphone import Microphone
+from stream.live.pcm import PcmServer, parse_pcm_url
+from stream.live.speaker import Speaker
+from stream.live.virtual_camera import VirtualCamera
+from stream.live.wiring import CAPTURE_FPS, Wiring
+
+OFF: Final = "off"
+
+
+def camera_wiring(settings: Settings, clock: SessionClock, skew: SkewMeter) -> Wiring:
+    """The ends that the settings name.
+
+    Raises:
+        ConfigError: a package or a system library is missing, or a name makes no sense.
+        MediaError: a device or file that is named is not there or in use.
+    """
+
+    def camera() -> Camera:
+        return open_camera(
+            settings.camera or "0",
+            clock,
+            width=settings.width,
+            height=settings.height,
+            fps=CAPTURE_FPS,
+        )
+
+    first = camera()  # what is missing at the start is said at once; later it is waited for
+    first.close()
+    wiring = Wiring(camera=camera, fps=first.fps)
+    _add_target(wiring, settings.target_audio, clock)
+    if settings.source_audio:
+        microphone = Microphone(settings.source_audio, clock)
+        wiring.source = microphone.intake
+        wiring.runners.append(microphone)
+        wiring.troubles["microphone"] = lambda: microphone.trouble
+    if settings.virtual_camera != OFF:
+        virtual = VirtualCamera(
+            settings.width,
+            settings.height,
+            settings.fps,
+            device=settings.virtual_camera or None,
+            clock=clock,
+            on_left=skew.picture_left,
+        )
+        wiring.pictures.append(virtual)
+        wiring.runners.append(virtual)
+        wiring.troubles["virtual camera"] = lambda: virtual.trouble
+        wiring.skew_source = "the virtual camera"
+    if settings.virtual_mic:
+        speaker_out = Speaker(settings.virtual_mic, clock, on_left=skew.sound_left)
+        wiring.sounds.append(speaker_out)
+        wiring.runners.append(speaker_out)
+        wiring.troubles["virtual microphone"] = lambda: speaker_out.trouble
+        wiring.skew_source += " and the virtual microphone"
+    return wiring
+
+
+def _add_target(wiring: Wiring, name: str, clock: SessionClock) -> None:
+    if not name:
+        return
+    if name.startswith("pcm://"):
+        host, port = parse_pcm_url(name)
+        pushed = PushedIntake()
+        server = PcmServer(host, port, pushed)
+        wiring.target = pushed
+        wiring.runners.append(server)
+        wiring.troubles["target audio"] = lambda: server.trouble
+    elif "://" in name:
+        raise ConfigError(
+            f"{name} can't be target audio: name a device, a file or pcm://host:port."
+        )
+    elif Path(name).exists():
+        speech = FileIntake(Path(name))
+        wiring.target = speech
+        wiring.closing.append(speech.close)
+    else:
+        device = Microphone(name, clock)
+        wiring.target = device.intake
+        wiring.runners.append(device)
+        wiring.troubles["target audio"] = lambda: device.trouble
+        wiring.target_latency_s = lambda: device.intake.latency_s

@@ -1,0 +1,173 @@
+"""From settings to a running session: opens the ends, loads the networks, and reports."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import webbrowser
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Final
+
+import cv2
+
+from engine.bundle import Bundle, load_bundle
+from engine.errors import MediaError
+from engine.face_models import FaceModels
+from engine.generator import Generator
+from engine.tracker import FaceTracker
+from stream.config import Settings
+from stream.core.delay import Delay
+from stream.core.meters import Meters
+from stream.core.session import Event
+from stream.live.clock import SessionClock
+from stream.live.control import SessionControl
+from stream.live.painter import Painter
+from stream.live.session import Controls, LiveSession
+from stream.live.wiring import Wiring, demo_wiring
+from stream.report import Report, resident_mb
+from stream.report_plot import check_plot, plot
+from stream.web.broadcast import Broadcast
+
+log = logging.getLogger(__name__)
+
+BACKEND: Final = "openvino"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Order:
+    """What a live command was asked for beside the settings.
+
+    Attributes:
+        demo: the built-in speaker and speech instead of devices.
+        seconds: how long; without end by default.
+        record: a video to write.
+        page: whether to open the control page.
+        trace: a file for every decision.
+        plot: a picture of the session over time.
+    """
+
+    demo: bool
+    seconds: float | None = None
+    record: Path | None = None
+    page: bool = True
+    trace: Path | None = None
+    plot: Path | None = None
+
+
+async def hold(order: Order, settings: Settings, say: Callable[[str], None]) -> Report:
+    """Hold a live session until it is over or the task is cancelled.
+
+    Args:
+        order: what was asked for.
+        settings: everything else.
+        say: takes a line for the user.
+
+    Returns:
+        What it came to.
+
+    Raises:
+        LipstreamError: something is missing or wrong that the session can't begin without.
+    """
+    cv2.setNumThreads(1)  # each step is short and has a thread of its own; a pool only waits
+    if order.plot is not None:
+        check_plot(order.plot)
+    meters = Meters(resident_mb)
+    bundle = load_bundle(settings.bundle_folder)
+    clock = SessionClock()
+    if order.demo:
+        wiring = demo_wiring(clock)
+    else:
+        from stream.live.device_wiring import camera_wiring  # loads the sound system
+
+        wiring = camera_wiring(settings, clock, meters.skew)
+    try:
+        with _trace(order.trace) as trace:
+            await _hold(order, settings, wiring, meters, bundle, clock, trace, say)
+    finally:
+        wiring.close()
+    if order.plot is not None:
+        plot(meters.series(), order.plot)
+    return meters.report(clock(), backend=BACKEND, bundle=bundle.folder.name)
+
+
+async def _hold(
+    order: Order,
+    settings: Settings,
+    wiring: Wiring,
+    meters: Meters,
+    bundle: Bundle,
+    clock: SessionClock,
+    trace: Callable[[Event], None] | None,
+    say: Callable[[str], None],
+) -> None:
+    if order.record is not None:
+        wiring.record(order.record, Fraction(wiring.fps), settings, clock, meters)
+    broadcast = Broadcast()
+    if order.page:
+        wiring.pictures.append(broadcast)
+        wiring.sounds.append(broadcast)
+        wiring.runners.append(broadcast)
+    meters.skew_source = wiring.skew_source
+    models = FaceModels(threads=1)
+    painter = Painter(bundle, lambda: Generator(bundle, threads=settings.threads, slots=1))
+    own_voice = settings.own_voice
+    controls = Controls(own_voice=wiring.target is None if own_voice is None else own_voice)
+    session = LiveSession(
+        wiring.ends(),
+        bundle=bundle,
+        painter=painter,
+        make_tracker=lambda: FaceTracker(
+            models, geometry=bundle.crop, resolution=bundle.resolution
+        ),
+        clock=clock,
+        meters=meters,
+        controls=controls,
+        delay=Delay(settings.delay_ms / 1000),
+        badge=settings.badge,
+        trace=trace,
+    )
+    if order.page:
+        from stream.web.server import PageServer  # loads the WebRTC library
+
+        control = SessionControl(
+            session, wiring.troubles, backend=BACKEND, bundle=bundle.folder.name
+        )
+        page = PageServer(control, broadcast, port=settings.page_port)
+        await page.open()
+        session.add(page)
+        say(f"The control page: {page.url}")
+        # Not every computer has a browser to open; the address has been said.
+        await asyncio.to_thread(webbrowser.open, page.url)
+    try:
+        await painter.start()
+        clock.restart()
+        await session.run(order.seconds)
+    except asyncio.CancelledError:
+        # Ctrl-C ends a session as it should end; nothing is lost by it.
+        log.info("the session was ended")
+    finally:
+        painter.close()
+
+
+@contextmanager
+def _trace(path: Path | None) -> Iterator[Callable[[Event], None] | None]:
+    if path is None:
+        yield None
+        return
+    try:
+        file = path.open("w", encoding="utf-8")
+    except OSError as error:
+        raise MediaError(
+            f"The trace {path} can't be written ({error.strerror}); choose another place."
+        ) from error
+    with file:
+
+        def write(event: Event) -> None:
+            file.write(json.dumps(event) + "\n")
+
+        yield write

@@ -1,0 +1,1 @@
+"""The control page, and the picture and sound it plays by WebRTC."""
