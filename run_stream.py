@@ -48,8 +48,10 @@ def _dub(arguments: argparse.Namespace) -> int:
     check_report(arguments.report, arguments.out, *arguments.inputs)
     bundle = load_bundle(settings.bundle_folder)
     with progress_bar(arguments.command) as progress:
+        face, speech = arguments.inputs
         report = dub(
-            *arguments.inputs,
+            face,
+            speech,
             arguments.out,
             bundle=bundle,
             threads=settings.threads,

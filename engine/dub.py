@@ -19,9 +19,10 @@ from pathlib import Path
 from typing import Final
 
 from engine.bundle import MANIFEST, Bundle
-from engine.chain import Identity, LipSync, Synced
+from engine.chain import LipSync, Synced
 from engine.errors import MediaError, NoFaceError
 from engine.files import write_whole
+from engine.identity import Identity
 from engine.mark import Badge
 from engine.sources import FaceSource, Speech, back_and_forth, open_face
 from engine.video_writer import VideoWriter

@@ -49,7 +49,8 @@ PACKAGES: Final = {
 
 PACTL_S: Final = 3.0  # it answers within some ms, or waits for a server that never comes
 VIEW_S: Final = 2.0  # how long a camera is watched
-LISTEN_S: Final = 0.5
+LISTEN_S: Final = 3.0  # some devices begin late, with zeros
+LISTEN_STEP_S: Final = 0.05
 CALLS: Final = 10
 PORTS_TRIED: Final = 20
 MB: Final = 1024 * 1024
@@ -292,7 +293,7 @@ def device(wanted: str, kind: Literal["input", "output"]) -> str:
 
 
 def peak(wanted: str) -> float | None:
-    """Listen to an input device for a moment."""
+    """Listen to an input device until it is not silent any more, or for a moment."""
     from stream.live.portaudio import portaudio
 
     heard: list[float] = []
@@ -304,7 +305,9 @@ def peak(wanted: str) -> float | None:
     stream = system.open(wanted, "input", listen, lambda: None)
     try:
         system.start(stream)
-        time.sleep(LISTEN_S)
+        until = time.monotonic() + LISTEN_S
+        while not any(heard) and time.monotonic() < until:
+            time.sleep(LISTEN_STEP_S)
     finally:
         system.close(stream)
     return max(heard, default=None)

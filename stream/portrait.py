@@ -52,6 +52,11 @@ _CLOSING_S, _CLOSED_S, _OPENING_S = 0.08, 0.04, 0.16
 _BLINK_STEPS = 10
 
 
+def portrait_photo() -> NDArray[np.uint8]:
+    """The portrait as it was taken, uint8 RGB (512, 512, 3)."""
+    return np.asarray(skimage.data.astronaut(), np.uint8)  # type: ignore[no-untyped-call]
+
+
 class Portrait:
     """A talking head's picture source for the demo; a pure function of time.
 
@@ -63,8 +68,13 @@ class Portrait:
     width: int = SIDE
     height: int = SIDE
 
-    def __init__(self) -> None:
-        photo = np.asarray(skimage.data.astronaut(), np.uint8)  # type: ignore[no-untyped-call]
+    def __init__(self, photo: NDArray[np.uint8] | None = None) -> None:
+        """Prepare the pictures.
+
+        Args:
+            photo: uint8 (512, 512, 3), the portrait with other lips; as it was taken by default.
+        """
+        photo = portrait_photo() if photo is None else photo
         shown = photo[_TOP : _TOP + _SIDE, _LEFT : _LEFT + _SIDE]
         still = np.asarray(
             cv2.resize(shown, (SIDE, SIDE), interpolation=cv2.INTER_LANCZOS4), np.uint8

@@ -19,10 +19,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.bundle import Bundle
-from engine.chain import Identity, LipSync, Synced
+from engine.chain import LipSync, Synced
 from engine.crop import cut
 from engine.errors import MediaError, NoFaceError
 from engine.face_models import FaceModels
+from engine.identity import Identity
 from engine.lips import correlation, mouth_opening
 from engine.media import VideoReader, read_audio, retime
 from engine.mel import SAMPLE_RATE

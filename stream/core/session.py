@@ -69,6 +69,7 @@ class SessionCore:
         placement: where a picture's mel window lies.
         gate: the session's.
         delay: the session's.
+        dropped: told of each picture that will not be shown, and why.
         trace: takes every decision, for logs and tests.
 
     Attributes:
@@ -84,6 +85,7 @@ class SessionCore:
         placement: WindowPlacement,
         gate: Gate,
         delay: Delay,
+        dropped: Callable[[Waiting, str], None] = lambda picture, reason: None,
         trace: Callable[[Event], None] | None = None,
     ) -> None:
         self.lip_sync = True
@@ -92,6 +94,7 @@ class SessionCore:
         self._placement = placement
         self._gate = gate
         self._delay = delay
+        self._dropped = dropped
         self._trace = trace or (lambda event: None)
         self._chunker = Chunker(k, self._heard)
         self._fader = Fader()
@@ -192,9 +195,6 @@ class SessionCore:
         since = 0.0 if last is None else last + self.picture_delay_s
         return not self._queue and now - since > LOST_S
 
-    def on_drop(self, picture: Waiting, reason: str) -> None:
-        """Replaced by whoever counts dropped pictures."""
-
     def _heard(self, pts: float) -> bool:
         placement = self._placement
         return placement.first_column(pts) + placement.columns <= self.columns
@@ -250,4 +250,4 @@ class SessionCore:
         self._chunker.forget(picture)
         self._decide(picture)  # the gate must see every picture, in order
         self._trace(("drop", now, picture.number, reason))
-        self.on_drop(picture, reason)
+        self._dropped(picture, reason)

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from fractions import Fraction
 from typing import Any, Final
 
 import av
+import numpy as np
 from av.container import InputContainer
 from av.video.frame import VideoFrame
-from av.video.reformatter import Colorspace
+from av.video.reformatter import Colorspace, VideoReformatter
+from numpy.typing import NDArray
 
 from engine import decoding
 from engine.errors import MediaError
@@ -76,7 +79,7 @@ class CameraReader:
         device: tells cameras apart.
         open_device: opens it and may take long; raises a MediaError where it can't.
         clock: session seconds.
-        matrix: how pictures are encoded that do not say so; as players guess by default.
+        matrix: how pictures are encoded that do not say so.
         open_s: how long the first picture may take.
         silence_s: how long every other one may take.
 
@@ -98,7 +101,7 @@ class CameraReader:
         open_device: Callable[[], InputContainer],
         clock: Clock,
         *,
-        matrix: Colorspace | None = None,
+        matrix: Colorspace = Colorspace.ITU601,
         open_s: float = OPEN_S,
         silence_s: float = SILENCE_S,
     ) -> None:
@@ -110,9 +113,10 @@ class CameraReader:
         self._clock = clock
         self._matrix = matrix
         self._silence_s = silence_s
-        self._convert = decoding.RgbConverter()
+        self._reformatter = VideoReformatter()  # one for all: it holds megabytes
+        self._size: tuple[int, int] | None = None
         self._change = threading.Condition()
-        self._newest: tuple[VideoFrame, float] | None = None
+        self._newest: Captured | None = None
         self._lost: str | None = None
         self._closed = threading.Event()
         if device in _hanging and _hanging[device].is_alive():
@@ -133,8 +137,7 @@ class CameraReader:
             newest, self._newest = self._newest, None
             if newest is None or self._closed.is_set():
                 raise MediaError(self._lost or self._silent())
-        frame, taken = newest
-        return Captured(self._convert(frame), taken)
+        return newest
 
     def close(self) -> None:
         """Free the camera; one whose driver hangs is freed when that returns."""
@@ -153,12 +156,14 @@ class CameraReader:
         if newest is None:
             self.close()
             raise MediaError(lost or self._silent())
-        transposed = decoding.orientation(newest[0])[0]
-        size = newest[0].width, newest[0].height
-        return size[::-1] if transposed else size
+        height, width = newest.picture.shape[:2]
+        return width, height
 
     def _wait(self, seconds: float) -> None:
         self._change.wait_for(lambda: self._newest or self._lost, seconds)
+
+    def _gone(self) -> str:
+        return f"{self.name} is gone; plug it in again, or choose another camera."
 
     def _silent(self) -> str:
         return f"{self.name} gives no picture; unplug it, plug it in again and switch it on."
@@ -166,54 +171,75 @@ class CameraReader:
     # The thread
 
     def _work(self) -> None:
-        lost = f"{self.name} is gone; plug it in again, or choose another camera."
         try:
-            with self._open_device() as container:
-                for frame, taken in self._frames(container):
-                    self._offer(frame, taken)
+            container = self._open_device()
+            try:
+                lost = self._read_until_lost(container)
+            finally:
+                container.close()
         except MediaError as error:
             lost = str(error)
-        except (av.FFmpegError, OSError):
-            log.info("the camera was lost", exc_info=True)
         except Exception:
             log.exception("the camera's reader failed")
+            lost = self._gone()
         with self._change:
             self._lost = self._lost or lost
             self._change.notify_all()
 
-    def _offer(self, frame: VideoFrame, taken: float) -> None:
-        with self._change:
-            self.skipped += self._newest is not None
-            self._newest = frame, taken
-            self._change.notify_all()
+    def _read_until_lost(self, container: InputContainer) -> str:
+        """Read until the camera is closed or lost; returns why, in one sentence.
 
-    def _frames(self, container: InputContainer) -> Iterator[tuple[VideoFrame, float]]:
-        """What the camera gives until it ends or is closed, each with its time."""
+        Packets and raw frames lie in the driver's memory, which is gone with the container: when
+        this returns, none of them may be left, in a traceback neither.
+        """
         track = decoding.find_track(container, "video")
         if track is None:
-            raise MediaError(f"{self.name} gives no pictures; choose another camera.")
+            return f"{self.name} gives no pictures; choose another camera."
         track.thread_type = "SLICE"  # threads by picture would hold pictures back
         self.fps = decoding.stated_rate(track) or _USUAL_FPS
         stamps = Stamps()
-        for packet in self._packets(container, track):
-            arrived = self._clock()
-            try:
-                frames = track.decode(packet)
-            except av.InvalidDataError:  # cameras do send damaged JPEG
-                continue
-            for frame in frames:
-                stamp_s = None if frame.pts is None else float(frame.pts * frame.time_base)
-                if self._matrix is not None and frame.colorspace in _UNTAGGED:
-                    frame.colorspace = self._matrix
-                yield frame, stamps.taken(stamp_s, arrived)
-
-    def _packets(self, container: InputContainer, track: Any) -> Iterator[Any]:
         while not self._closed.is_set():
             try:
                 for packet in container.demux(track):
                     if self._closed.is_set():
-                        return
-                    yield packet
-                return
+                        break
+                    self._take(packet, track, stamps)
+                    del packet
+                else:
+                    break
             except av.BlockingIOError:
                 time.sleep(_POLL_S)
+            except Exception as error:  # unplugged, above all
+                log.info("the camera was lost: %r", error)
+                break
+        return self._gone()
+
+    def _take(self, packet: Any, track: Any, stamps: Stamps) -> None:
+        """Decode a packet and offer what it shows."""
+        arrived = self._clock()
+        try:
+            frames: list[VideoFrame] = track.decode(packet)
+        except av.InvalidDataError:  # cameras do send damaged JPEG
+            return
+        for frame in frames:
+            stamp_s = decoding.frame_time_s(frame, default=math.nan)
+            taken = stamps.taken(None if math.isnan(stamp_s) else stamp_s, arrived)
+            captured = Captured(self._rgb(frame), taken)
+            with self._change:
+                self.skipped += self._newest is not None
+                self._newest = captured
+                self._change.notify_all()
+
+    def _rgb(self, frame: VideoFrame) -> NDArray[np.uint8]:
+        """A frame as RGB uint8 (H, W, 3) in memory of its own.
+
+        Not by :class:`engine.decoding.RgbConverter`: it looks for a display matrix, which cameras
+        never send, and a frame that was asked for one lives until the garbage collector comes.
+        """
+        size = self._size = self._size or (frame.width, frame.height)
+        matrix = self._matrix if frame.colorspace in _UNTAGGED else None
+        converted = self._reformatter.reformat(
+            frame, *size, format="rgb24", src_colorspace=matrix, threads=1
+        )
+        picture = np.asarray(converted.to_ndarray(), np.uint8)
+        return picture.copy() if converted is frame else picture

@@ -47,6 +47,8 @@ def camera_wiring(settings: Settings, clock: SessionClock, skew: SkewMeter) -> W
         wiring.source = microphone.intake
         wiring.runners.append(microphone)
         wiring.troubles["microphone"] = lambda: microphone.trouble
+    # The skew is measured at the devices where both are there.
+    measured = settings.virtual_camera != OFF and bool(settings.virtual_mic)
     if settings.virtual_camera != OFF:
         virtual = VirtualCamera(
             settings.width,
@@ -54,18 +56,21 @@ def camera_wiring(settings: Settings, clock: SessionClock, skew: SkewMeter) -> W
             settings.fps,
             device=settings.virtual_camera or None,
             clock=clock,
-            on_left=skew.picture_left,
+            on_left=skew.picture_left if measured else _ignore,
         )
         wiring.pictures.append(virtual)
         wiring.runners.append(virtual)
         wiring.troubles["virtual camera"] = lambda: virtual.trouble
-        wiring.skew_source = "the virtual camera"
     if settings.virtual_mic:
-        speaker_out = Speaker(settings.virtual_mic, clock, on_left=skew.sound_left)
-        wiring.sounds.append(speaker_out)
-        wiring.runners.append(speaker_out)
-        wiring.troubles["virtual microphone"] = lambda: speaker_out.trouble
-        wiring.skew_source += " and the virtual microphone"
+        speaker = Speaker(
+            settings.virtual_mic, clock, on_left=skew.sound_left if measured else _ignore
+        )
+        wiring.sounds.append(speaker)
+        wiring.runners.append(speaker)
+        wiring.troubles["virtual microphone"] = lambda: speaker.trouble
+    if measured:
+        wiring.measured = True
+        wiring.skew_source = "the virtual camera and the virtual microphone"
     return wiring
 
 
@@ -78,7 +83,9 @@ def _add_target(wiring: Wiring, name: str, clock: SessionClock) -> None:
         server = PcmServer(host, port, pushed)
         wiring.target = pushed
         wiring.runners.append(server)
-        wiring.troubles["target audio"] = lambda: server.trouble
+        wiring.troubles["target audio"] = lambda: (
+            None if server.state == "connected" else "Nobody is connected yet."
+        )
     elif "://" in name:
         raise ConfigError(
             f"{name} can't be target audio: name a device, a file or pcm://host:port."
@@ -93,3 +100,7 @@ def _add_target(wiring: Wiring, name: str, clock: SessionClock) -> None:
         wiring.runners.append(device)
         wiring.troubles["target audio"] = lambda: device.trouble
         wiring.target_latency_s = lambda: device.intake.latency_s
+
+
+def _ignore(content_s: float, at: float) -> None:
+    """Nothing is measured here."""

@@ -17,6 +17,7 @@ from engine.errors import LipstreamError
 from engine.identity import reference_cost
 from engine.tracker import FaceTracker, TrackedFace
 from stream.live.cameras import Camera
+from stream.live.worker import END_S
 
 log = logging.getLogger(__name__)
 
@@ -87,6 +88,7 @@ class Eye:
             await asyncio.Event().wait()
         finally:
             self._stop.set()
+            await asyncio.to_thread(thread.join, END_S)
 
     def _look(self, loop: asyncio.AbstractEventLoop) -> None:
         tracker = self._make_tracker()

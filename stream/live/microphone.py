@@ -11,11 +11,14 @@ from numpy.typing import NDArray
 
 from stream.core.drift import VariableRate
 from stream.core.intake import LiveIntake
-from stream.core.sound import CHANNELS, SOUND_RATE, as_sound
-from stream.live.portaudio import OpenStream, PortAudio
+from stream.core.sound import CHANNELS, SOUND_RATE, TICK_S, as_sound
+from stream.live.portaudio import BLOCK_S, OpenStream, PortAudio
 from stream.live.sound_stream import SoundStream, State
 
 TARGET_S: Final = 0.04
+
+_SHARE: Final = 0.02  # of a block in the mean age: half a second of 10 ms blocks
+_MOST_AGE_S: Final = 2.0
 
 
 class Microphone:
@@ -43,6 +46,7 @@ class Microphone:
     ) -> None:
         self._clock = clock
         self._converter: VariableRate | None = None
+        self._age_s = 0.0
         self.intake = LiveIntake(SOUND_RATE, CHANNELS, target_s=target_s)
         self._stream = SoundStream(
             device,
@@ -66,15 +70,16 @@ class Microphone:
 
     @property
     def latency_s(self) -> float:
-        """From the air to the session, in seconds."""
-        stream = self._stream.stream
-        return self.intake.latency_s + (0.0 if stream is None else stream.latency_s)
+        """From the air to the session, in seconds: how much later a sound is on its timeline."""
+        # Packets and ticks both count from their start: a tick's sound is there at its end.
+        return self.intake.latency_s + self._age_s - (BLOCK_S + TICK_S) / 2
 
     async def run(self) -> None:
         """Work until cancelled; then close the device."""
         await self._stream.run()
 
     def _prepare(self, stream: OpenStream) -> None:
+        self._age_s = stream.latency_s
         same = stream.rate == SOUND_RATE
         self._converter = None if same else VariableRate(stream.rate, stream.channels)
         self.intake.restart()
@@ -82,3 +87,16 @@ class Microphone:
     def _take(self, buffer: NDArray[np.float32], stream: OpenStream, times: Any) -> None:
         sound = as_sound(buffer) if self._converter is None else self._converter.push(buffer)
         self.intake.push(sound, self._clock())
+        self._age_s += _SHARE * (adc_age(times, stream.latency_s) - self._age_s)
+
+
+def adc_age(times: Any, latency_s: float) -> float:
+    """Seconds from the first sample's coming in to its callback.
+
+    Args:
+        times: PortAudio's; some host APIs leave zeros in it. Only their difference counts.
+        latency_s: the driver's, where the times are of no use.
+    """
+    age_s = float(times.currentTime) - float(times.inputBufferAdcTime)
+    usable = times.inputBufferAdcTime > 0 and abs(age_s) < _MOST_AGE_S
+    return age_s if usable else latency_s

@@ -119,11 +119,11 @@ class Painter:
         self._failures = 0
         return painted[0]
 
-    def close(self) -> None:
-        """Let the thread end."""
+    async def close(self) -> None:
+        """End the thread, unless it hangs."""
         if self._restarting is not None:
             self._restarting.cancel()
-        self._worker.leave()
+        await self._worker.end()
 
     async def _try(self, job: Callable[[], None]) -> bool:
         if self._engine is None:

@@ -73,13 +73,16 @@ class PortAudio:
     Args:
         load: gives the sounddevice module.
         look: lists the devices that there are now, in another process.
+        clock: seconds of any steady clock.
     """
 
     def __init__(
         self,
         load: Callable[[], Any] | None = None,
         look: Callable[[Kind], list[SoundDevice]] | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        self._clock = clock
         self._load = load or load_sounddevice
         self._look = look or _Lookout()
         self._open: set[int] = set()  # ids of handles
@@ -90,7 +93,7 @@ class PortAudio:
     def relisting(self) -> bool:
         """Whether streams shall close for a moment, so that PortAudio can start again."""
         until = self._relist_until
-        return until is not None and time.monotonic() < until
+        return until is not None and self._clock() < until
 
     def devices(self, kind: Kind) -> list[SoundDevice]:
         """The devices as PortAudio found them when it started; those of PulseAudio as of now.
@@ -123,7 +126,7 @@ class PortAudio:
     def relist(self) -> None:
         """Ask all streams to close, so that PortAudio starts again with the next opening."""
         if not self._stuck:
-            self._relist_until = time.monotonic() + _RELIST_S
+            self._relist_until = self._clock() + _RELIST_S
 
     def open(
         self, wanted: str, kind: Kind, callback: Callback, finished: Callable[[], None]

@@ -154,9 +154,9 @@ class LiveSession:
             placement=bundle.placement,
             gate=self._gate,
             delay=self.delay,
+            dropped=lambda picture, reason: meters.dropped(reason),
             trace=trace,
         )
-        self.core.on_drop = self._dropped
         self.eye = Eye(ends.camera, make_tracker, self._see)
         self._hearing = Hearing(bundle.mel, bundle.placement)
         self._pump = SoundPump(self.delay, own_voice=self.controls.own_voice)
@@ -194,7 +194,7 @@ class LiveSession:
             finally:
                 for task in tasks:
                     task.cancel()
-        self._hand.leave()
+                await self._hand.end()
 
     async def _until(self, seconds: float | None) -> None:
         if seconds is None:
@@ -404,9 +404,6 @@ class LiveSession:
         for sink in self._ends.pictures:
             sink.show(shown)
         self.meters.shown("card", None, late_s=0.0, case=None, now=now)
-
-    def _dropped(self, picture: Waiting, reason: str) -> None:
-        self.meters.dropped(reason)
 
     async def _measure(self) -> None:
         while True:

@@ -92,6 +92,7 @@ class SoundStream:
         self._pause = pause
         self._worker = Worker(f"sound {kind}")
         self._relisted = False
+        self._logged: str | None = None
         self.state: State = "opening"
         self.trouble: str | None = None
         self.stream: OpenStream | None = None
@@ -196,7 +197,7 @@ class SoundStream:
                 )
                 return
             if not fresh:
-                self._relisted = False
+                self._relisted, self._logged = False, None
             self._poll()
 
     async def _close(self) -> None:
@@ -213,9 +214,11 @@ class SoundStream:
             self._leave_worker()
 
     def _wait(self, trouble: str) -> None:
-        if trouble and trouble != self.trouble:
-            log.warning("%s", trouble)
+        if trouble:
             self.trouble = trouble
+        if self.trouble != self._logged:
+            self._logged = self.trouble
+            log.warning("%s", trouble)
         self.state = "waiting"
 
     def _leave_worker(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import threading
 from collections import deque
 from collections.abc import Awaitable, Callable
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 from stream.core.intake import LiveIntake
 from stream.core.pump import QUIET_LEVEL
 from stream.core.sound import CHANNELS, SOUND_RATE, TICK_S, Sound
-from stream.live.portaudio import BLOCK_S, OpenStream, PortAudio
+from stream.live.portaudio import OpenStream, PortAudio
 from stream.live.sound_stream import SoundStream, State
 
 TARGET_S: Final = 0.06
@@ -26,6 +27,9 @@ _GUESS_S: Final = 0.08  # of a device that is not open yet
 _MOST_DAC_S: Final = 2.0
 _HEARD_S: Final = 0.2  # a session that has not spoken for this long is over or stuck
 _QUIET_S: Final = 0.2
+
+_LEAD_MEASURED: Final = 10  # values, a second's
+_LEAD_NEAR_S, _LEAD_FAR_S = 0.004, 0.03
 
 
 class Lead:
@@ -59,10 +63,6 @@ class Lead:
             self.seconds = middle
             self._recent.clear()
         self._settled = True
-
-
-_LEAD_MEASURED: Final = 10
-_LEAD_NEAR_S, _LEAD_FAR_S = 0.004, 0.03
 
 
 class Speaker:
@@ -203,8 +203,12 @@ class _Fitter:
     """Sound at a device's rate, in blocks of any size, from 48 kHz."""
 
     def __init__(self, rate: int) -> None:
-        self._converter = soxr.ResampleStream(SOUND_RATE, rate, CHANNELS, dtype="float32")
-        self._piece = round(SOUND_RATE * BLOCK_S)
+        # Of soxr's modes only the variable one gives its output evenly, and the less is pulled
+        # ahead; the ratio it begins with is the highest it is good for, and not at the very edge.
+        self._converter = soxr.ResampleStream(
+            SOUND_RATE * 1.01, rate, CHANNELS, dtype="float32", vr=True
+        )
+        self._converter.set_io_ratio(SOUND_RATE, rate, 0)
         self._rest = np.zeros((0, CHANNELS), np.float32)
         self._rate = rate
         self._pulled = self._given = 0
@@ -215,9 +219,10 @@ class _Fitter:
         return self._pulled / SOUND_RATE - self._given / self._rate
 
     def take(self, count: int, pull: Callable[[int], Sound]) -> Sound:
-        while len(self._rest) < count:
-            self._pulled += self._piece
-            more = self._converter.resample_chunk(pull(self._piece))
+        while (missing := count - len(self._rest)) > 0:
+            pulled = pull(math.ceil(missing * SOUND_RATE / self._rate))
+            self._pulled += len(pulled)
+            more = np.clip(self._converter.resample_chunk(pulled), -1, 1)
             self._rest = np.concatenate([self._rest, more])
         sound, self._rest = self._rest[:count], self._rest[count:]
         self._given += count

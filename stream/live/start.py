@@ -26,6 +26,7 @@ from stream.core.meters import Meters
 from stream.core.session import Event
 from stream.live.clock import SessionClock
 from stream.live.control import SessionControl
+from stream.live.memory import keep_flat
 from stream.live.painter import Painter
 from stream.live.session import Controls, LiveSession
 from stream.live.wiring import Wiring, demo_wiring
@@ -73,6 +74,7 @@ async def hold(order: Order, settings: Settings, say: Callable[[str], None]) -> 
     Raises:
         LipstreamError: something is missing or wrong that the session can't begin without.
     """
+    keep_flat()
     cv2.setNumThreads(1)  # each step is short and has a thread of its own; a pool only waits
     if order.plot is not None:
         check_plot(order.plot)
@@ -112,7 +114,7 @@ async def _hold(
         wiring.pictures.append(broadcast)
         wiring.sounds.append(broadcast)
         wiring.runners.append(broadcast)
-    meters.skew_source = wiring.skew_source
+    wiring.measure(clock, meters)
     models = FaceModels(threads=1)
     painter = Painter(bundle, lambda: Generator(bundle, threads=settings.threads, slots=1))
     own_voice = settings.own_voice
@@ -138,11 +140,11 @@ async def _hold(
             session, wiring.troubles, backend=BACKEND, bundle=bundle.folder.name
         )
         page = PageServer(control, broadcast, port=settings.page_port)
-        await page.open()
+        url = await page.start()
         session.add(page)
-        say(f"The control page: {page.url}")
+        say(f"The control page: {url}")
         # Not every computer has a browser to open; the address has been said.
-        await asyncio.to_thread(webbrowser.open, page.url)
+        await asyncio.to_thread(webbrowser.open, url)
     try:
         await painter.start()
         clock.restart()
@@ -151,7 +153,7 @@ async def _hold(
         # Ctrl-C ends a session as it should end; nothing is lost by it.
         log.info("the session was ended")
     finally:
-        painter.close()
+        await painter.close()
 
 
 @contextmanager

@@ -23,9 +23,10 @@ RETRY_S: Final = 1.0
 START_LINES: Final = ("lipstream is starting",)
 
 _JOIN_S: Final = 2.0
-# Of a slot: how much later a slot may be for a picture that is just coming. The slots then follow
-# it, so that pictures of the device's own rate never come now just before, now just after them.
-# Less than a sixth, else pictures at 25 a second would pull the device's 30 down to 25.
+# Of a slot: how much later a slot may be for a picture that is just coming, so that pictures of the
+# device's own rate do not come now just before, now just after it. Then the slots follow: a camera
+# slower than the device by a hair waits for none of them. Less than a sixth, else pictures at 25 a
+# second would pull the device's 30 down to 25.
 _GRACE: Final = 0.15
 
 Wait: TypeAlias = Callable[[threading.Condition, float], object]
@@ -84,7 +85,7 @@ class VirtualCamera:
         # The thread's: what the device shows, its number if it is a picture, the next slot.
         self._picture = still_card(None, width, height, START_LINES)
         self._number: int | None = None
-        self._due = clock()
+        self._due = 0.0
         self._camera: Any = None
         self._lock: int | None = None
         self._open()
@@ -163,16 +164,18 @@ class VirtualCamera:
             if self._newest is None and self._wait_until(self._due + _GRACE * period, early=True):
                 self._due = self._clock()
             shown, self._newest = self._newest, None
-            # Behind by more than a slot: leave slots out, never send in a burst.
-            self._due = max(self._due + period, self._clock())
+            # Where it is behind, slots are left out: never less than half a slot between two.
+            self._due = max(self._due + period, self._clock() + period / 2)
         return shown
 
     def _wait_until(self, at: float, *, early: bool = False) -> bool:
         """Wait for a time, or for a picture if that is ``early``; returns whether there is one."""
-        while not self._stopped.is_set() and (left := at - self._clock()) > 0:
+        before = left = at - self._clock()
+        while not self._stopped.is_set() and 0 < left <= before:  # more: the clock was set back
             if early and self._newest is not None:
                 break
             self._wait(self._change, left)
+            before, left = left, at - self._clock()
         return self._newest is not None
 
     def _try_again(self) -> None:
@@ -209,7 +212,7 @@ class VirtualCamera:
             camera.close()
             raise MediaError(refusal("already in use", camera.device, sys.platform)) from error
         self._camera = camera
-        self._due = self._clock()
+        self._due = self._clock() + 1 / self._fps
         self.trouble = None
 
     def _close(self) -> None:

@@ -152,18 +152,18 @@ def open_webcam(
     """
 
     def opened() -> InputContainer:
-        failure: OSError | None = None
+        failure: av.FFmpegError | OSError | None = None
         for options in attempts(system, width, height, fps):
             try:
                 return open_(_file(device, system), format=_format(system), options=options)
-            except OSError as error:  # all of FFmpeg's that concern devices are
+            except (av.FFmpegError, OSError) as error:
                 failure = error
                 if error.errno in (*_BUSY, *_FORBIDDEN, *_MISSING):
                     break
         raise MediaError(refusal(device.label, failure, system)) from failure
 
-    # UVC and the drivers below v4l2 and DirectShow mean BT.601, whatever the size; macOS does not.
-    matrix = None if system == "darwin" else Colorspace.ITU601
+    # Where nothing is said, USB cameras mean BT.601 whatever the size; macOS has HD as BT.709.
+    matrix = Colorspace.ITU709 if system == "darwin" else Colorspace.ITU601
     return CameraReader(device.label, device.id, opened, clock, matrix=matrix)
 
 
@@ -188,7 +188,7 @@ _FORBIDDEN: Final = (errno.EACCES, errno.EPERM)
 _MISSING: Final = (errno.ENOENT, errno.ENODEV, errno.ENXIO)
 
 
-def refusal(label: str, error: OSError | None, system: str) -> str:
+def refusal(label: str, error: av.FFmpegError | OSError | None, system: str) -> str:
     """Why a camera can't be opened and what to do, in one sentence."""
     number = None if error is None else error.errno
     if number in _BUSY:

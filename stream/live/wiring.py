@@ -18,6 +18,7 @@ from stream.demo import SPEECH_FILE, speaker
 from stream.live.cameras import Camera, PacedCamera
 from stream.live.clock import SessionClock
 from stream.live.recording import Recording
+from stream.live.release import Release
 from stream.live.session import Ends, Runner
 
 CAPTURE_FPS: Final = 30  # what cameras are asked for
@@ -40,6 +41,7 @@ class Wiring:
         closing: to be called at the end.
         target_latency_s: how long the target sound is held before the session has it.
         skew_source: which pair of sinks the skew is measured at.
+        measured: whether a pair of sinks reports what left.
         fps: the camera's.
     """
 
@@ -53,6 +55,7 @@ class Wiring:
     closing: list[Callable[[], None]] = field(default_factory=list)
     target_latency_s: Callable[[], float] = lambda: 0.0
     skew_source: str = "the session's own release"
+    measured: bool = False
     fps: Fraction = Fraction(CAPTURE_FPS)
 
     def ends(self) -> Ends:
@@ -67,6 +70,15 @@ class Wiring:
             target_latency_s=self.target_latency_s,
         )
 
+    def measure(self, clock: SessionClock, meters: Meters) -> None:
+        """Measure the skew where the session lets go, unless a pair of sinks does it."""
+        meters.skew_source = self.skew_source
+        if not self.measured:
+            skew = meters.skew
+            release = Release(clock, skew.picture_left, skew.sound_left)
+            self.pictures.append(release)
+            self.sounds.append(release)
+
     def close(self) -> None:
         """Free what no task frees."""
         for close in self.closing:
@@ -76,18 +88,17 @@ class Wiring:
         self, path: Path, fps: Fraction, settings: Settings, clock: SessionClock, meters: Meters
     ) -> None:
         """Write what leaves to a video; the skew is measured there unless at devices already."""
-        measured = bool(self.pictures)
         recording = Recording(
             path,
             fps,
             clock=clock,
             crf=settings.x264_crf,
             preset=settings.x264_preset,
-            on_picture_left=None if measured else meters.skew.picture_left,
-            on_sound_left=None if measured else meters.skew.sound_left,
+            on_picture_left=None if self.measured else meters.skew.picture_left,
+            on_sound_left=None if self.measured else meters.skew.sound_left,
         )
-        if not measured:
-            self.skew_source = "the recording"
+        if not self.measured:
+            self.skew_source, self.measured = "the recording", True
         self.pictures.append(recording)
         self.sounds.append(recording)
         self.runners.append(recording)

@@ -6,7 +6,10 @@ import asyncio
 import queue
 import threading
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Final, TypeVar
+
+END_S: Final = 1.0
+"""How long the end of a session waits for a thread."""
 
 _Result = TypeVar("_Result")
 _Job = Callable[[], None]
@@ -22,7 +25,8 @@ class Worker:
     def __init__(self, name: str) -> None:
         # Bounded by its users: each waits for its job before it gives the next.
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
-        threading.Thread(target=self._work, name=name, daemon=True).start()
+        self._thread = threading.Thread(target=self._work, name=name, daemon=True)
+        self._thread.start()
 
     async def do(self, job: Callable[[], _Result]) -> _Result:
         """Run a job in the thread and wait for it.
@@ -59,6 +63,11 @@ class Worker:
     def leave(self) -> None:
         """Let the thread end after the job it has."""
         self._jobs.put(None)
+
+    async def end(self) -> None:
+        """Let the thread end, and wait a moment for it: native code must not outlive Python."""
+        self.leave()
+        await asyncio.to_thread(self._thread.join, END_S)
 
     def _work(self) -> None:
         while (job := self._jobs.get()) is not None:

@@ -9,21 +9,13 @@ from __future__ import annotations
 from fractions import Fraction
 from typing import Final
 
-import aiortc
-from aiortc.codecs import vpx
 from aiortc.mediastreams import MediaStreamError, MediaStreamTrack
 from av import AudioFrame, VideoFrame
 
-from engine.errors import ConfigError
 from stream.core.sound import SOUND_RATE, TICK_SAMPLES
 from stream.web.broadcast import Broadcast, Which
 
 VIDEO_RATE: Final = 90_000  # Hz, RTP's clock for pictures
-
-BIT_RATE: Final = 2_500_000
-"""Of a picture in bits per second. aiortc begins at 500 kb/s and then follows what the browser
-believes the line to hold; each change makes a new encoder and a key frame. To this computer the
-line holds anything, so the rate is fixed."""
 
 _LEAST_STEP: Final = VIDEO_RATE // 1000  # between two pictures
 
@@ -110,25 +102,3 @@ class SoundTrackOut(MediaStreamTrack):
         """End the track and leave the broadcast."""
         super().stop()
         self._mailbox.close()
-
-
-def set_bit_rate(bits_per_s: int = BIT_RATE) -> None:
-    """Let every VP8 encoder of this process that is made from now on have a rate.
-
-    aiortc has no setting for it: it reads constants of its module.
-
-    Args:
-        bits_per_s: of one picture.
-
-    Raises:
-        ConfigError: this aiortc has no such constants.
-    """
-    names = ("MIN_BITRATE", "DEFAULT_BITRATE", "MAX_BITRATE")
-    missing = [name for name in names if not isinstance(getattr(vpx, name, None), int)]
-    if missing:
-        raise ConfigError(
-            f"aiortc {aiortc.__version__} has no {missing[0]}, so that pictures would be coarse;"
-            " install aiortc 1.16."
-        )
-    for name in names:
-        setattr(vpx, name, bits_per_s)

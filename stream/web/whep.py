@@ -18,9 +18,10 @@ from aiortc import (
 )
 from aiortc.exceptions import OperationError
 
+from stream.web.bit_rate import set_bit_rate
 from stream.web.broadcast import Broadcast, Which
 from stream.web.offer import LARGEST_OFFER, Offer, OfferError, read_offer
-from stream.web.tracks import PictureTrack, SoundTrackOut, set_bit_rate
+from stream.web.tracks import PictureTrack, SoundTrackOut
 
 log = logging.getLogger(__name__)
 

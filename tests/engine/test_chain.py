@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 
 from engine.bundle import Bundle
 from engine.chain import LipSync, Synced
-from engine.identity import SHUT_OPENING, Identity, reference_cost
 from engine.crop import BoxGeometry, cut
 from engine.errors import EngineFullError, NoFaceError
 from engine.face_models import FaceModels
+from engine.identity import SHUT_OPENING, Identity, reference_cost
 from engine.lips import mouth_opening
 from engine.media import VideoReader
 from engine.mesh_warp import close_mouth

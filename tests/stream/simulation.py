@@ -88,9 +88,9 @@ class Simulation:
             placement=WindowPlacement(-0.1),
             gate=self._gate,
             delay=self.delay,
+            dropped=lambda picture, reason: self.dropped.append((picture.number, reason)),
             trace=self.trace.append if self.keep_trace else None,
         )
-        self.core.on_drop = lambda picture, reason: self.dropped.append((picture.number, reason))
         self._hops = 0
         self._showing = False
         self._job = 0

@@ -38,7 +38,6 @@ class Loop:
     left: list[tuple[float, float]] = field(default_factory=list)
     heard: list[Sound] = field(default_factory=list)
     latencies: list[float] = field(default_factory=list)
-    started: float = 0.0
 
     def __post_init__(self) -> None:
         self.speaker = Speaker(
@@ -59,12 +58,11 @@ class Loop:
             tick += 1
 
     def onsets(self) -> list[float]:
-        """When each burst came out of the microphone's intake, in session seconds."""
+        """Where each burst lies on the timeline of what the microphone gave, in session seconds."""
         loud = np.abs(np.concatenate(self.heard)).max(axis=1) > 0.1
         places = np.flatnonzero(loud)
         first = np.diff(places, prepend=-SOUND_RATE) > 0.1 * SOUND_RATE
-        # A tick is pulled at its end.
-        return [float(place / SOUND_RATE + TICK_S) for place in places[first]]
+        return [float(place / SOUND_RATE) for place in places[first]]
 
     def loud(self) -> bool:
         """Whether the last half of a second held a burst."""
@@ -88,17 +86,20 @@ async def measure(loop: Loop, seconds: float) -> None:
     """After a second of settling: what leaves, what comes back, what is missing."""
     await asyncio.sleep(2.0)
     intakes = loop.speaker.intake, loop.microphone.intake
-    before = [(intake.starved_s, intake.dropped_s) for intake in intakes]
+
+    def missing_s() -> float:
+        return sum(intake.starved_s + intake.dropped_s for intake in intakes)
+
+    missing_before_s = missing_s()
     start = loop.clock()
     await asyncio.sleep(seconds)
     end = loop.clock()
-    after = [(intake.starved_s, intake.dropped_s) for intake in intakes]
     say(
         {
             "window": [start, end],
             "left": [one for one in loop.left if start <= one[1] < end],
             "onsets": [onset for onset in loop.onsets() if start <= onset < end],
-            "missing_s": [[a - b for a, b in zip(*two, strict=True)] for two in zip(after, before)],
+            "missing_s": missing_s() - missing_before_s,
             "microphone_latency_s": float(np.median(loop.latencies[-100:])),
             "lead_s": loop.speaker.lead_s,
         }

@@ -766,25 +766,42 @@ def test_camera_is_watched_for_two_seconds_and_closed(monkeypatch: pytest.Monkey
     assert camera.closed
 
 
-def test_microphone_is_heard_and_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("levels", "peak", "steps"),
+    [
+        pytest.param([0.0, 0.0, -0.4, 0.2], 0.4, 2, id="begins-with-zeros"),
+        pytest.param([0.0] * 100, 0.0, 60, id="silent"),
+    ],
+)
+def test_microphone_is_listened_to_until_it_is_heard(
+    levels: list[float], peak: float, steps: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     class Fake:
         closed = False
+        now = 0.0
 
         def open(self, wanted: str, kind: str, listen: Any, finished: Any) -> Any:
             assert (wanted, kind) == ("usb", "input")
+            self.blocks = iter(levels)
+            self.listen = listen
             return listen
 
         def start(self, listen: Any) -> None:
-            for level in (0.1, -0.4, 0.2):
-                listen(np.full((480, 1), level, np.float32), 480, None, None)
+            self.sleep(0.0)
+
+        def sleep(self, seconds: float) -> None:
+            self.now += seconds
+            self.listen(np.full((480, 1), next(self.blocks), np.float32), 480, None, None)
 
         def close(self, listen: Any) -> None:
             self.closed = True
 
     system = Fake()
     monkeypatch.setattr("stream.live.portaudio.portaudio", lambda: system)
-    monkeypatch.setattr("time.sleep", lambda seconds: None)
-    assert doctor_probes.peak("usb") == pytest.approx(0.4)
+    clock = SimpleNamespace(sleep=system.sleep, monotonic=lambda: system.now)
+    monkeypatch.setattr(doctor_probes, "time", clock)
+    assert doctor_probes.peak("usb") == pytest.approx(peak)
+    assert system.now == pytest.approx(steps * doctor_probes.LISTEN_STEP_S, abs=0.1)
     assert system.closed
 
 

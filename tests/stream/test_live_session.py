@@ -1,4 +1,4 @@
-"""A whole session as threads and tasks, with ends in memory and a generator that is told to fail."""
+"""A whole session, with ends in memory and a generator that is told to fail."""
 
 import asyncio
 from collections.abc import Callable, Mapping
@@ -162,7 +162,7 @@ class Held:
             await self.session.run(seconds)
         finally:
             watch.cancel()
-            painter.close()
+            await painter.close()
             if speech is not None:
                 speech.close()
         return self

@@ -9,6 +9,7 @@ import pytest
 
 from stream.core.delay import Delay
 from stream.core.fader import FADE_S, Fader
+from stream.core.pictures import Trouble
 from stream.core.session import COMPOSE_S
 from tests.stream.simulation import Left, Scenario, Simulation
 
@@ -149,10 +150,8 @@ def test_the_mouth_fades_out_before_the_face_is_lost() -> None:
 
 
 @pytest.mark.parametrize("reason", ["turned", "occluded"])
-def test_a_mouth_that_can_not_be_changed_fades_to_the_real_one(reason: str) -> None:
-    run = Simulation(
-        Scenario(trouble=lambda pts: reason if 5 <= pts < 6 else None)  # type: ignore[return-value]
-    ).run(10)
+def test_a_mouth_that_can_not_be_changed_fades_to_the_real_one(reason: Trouble) -> None:
+    run = Simulation(Scenario(trouble=lambda pts: reason if 5 <= pts < 6 else None)).run(10)
     shown = [picture.amount for picture in run.left if 5.2 < picture.pts < 6]
     assert set(shown) == {0.0}
     assert max(abs(step) for step in steps(run.left[25:])) <= STEP + 0.02

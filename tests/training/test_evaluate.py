@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 from rich.console import Console
 
 from engine.bundle import Bundle, load_bundle
-from engine.chain import Identity, Synced
+from engine.chain import Synced
 from engine.errors import ConfigError, MediaError, NoFaceError
 from engine.face_models import FaceModels
+from engine.identity import Identity
 from engine.lips import correlation
 from engine.phonemes import save_spans
 from tests.training.toys import FRAMES, opening_at, syllables, write_video

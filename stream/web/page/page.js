@@ -57,6 +57,7 @@ class View {
     for (const event of ["loadedmetadata", "resize"]) {
       this.video.addEventListener(event, () => this.fit());
     }
+    this.video.addEventListener("playing", () => this.screen.classList.add("playing"));
   }
 
   fit() {
@@ -82,7 +83,11 @@ class View {
         this.retryMs = RETRY_LEAST_MS;
       }
     } else if (now - this.progress.at > FROZEN_MS) {
-      this.lost("The picture stands still; connecting again…");
+      this.lost(
+        this.screen.classList.contains("playing")
+          ? "The picture stands still; connecting again…"
+          : "The browser does not connect. It needs a network, even to reach this computer.",
+      );
     }
   }
 
@@ -203,7 +208,7 @@ function showMeters(meters) {
   setText(find("reason"), reason ? (REASONS[reason] ?? reason) : "–");
   showLevel("sound-level", meters.sound_level);
   showLevel("microphone-level", meters.microphone_level);
-  showStages(delay.stages ?? {});
+  showStages(delay.stages ?? {}, delay.total ?? 0);
   showEnds(meters.states ?? {});
   showFacts(meters, frames);
 }
@@ -240,9 +245,9 @@ function element(name, className, text = "") {
   return made;
 }
 
-function showStages(stages) {
+function showStages(stages, total) {
   const names = Object.keys(stages);
-  const most = Math.max(100, ...names.map((name) => stages[name] ?? 0));
+  const most = Math.max(100, total, ...names.map((name) => stages[name] ?? 0));
   const rows = items(find("stages"), names, (name) => {
     const row = element("li", "");
     const bar = element("span", "bar");
@@ -268,7 +273,7 @@ function showEnds(states) {
     const { state, text } = states[names[n]];
     const shown = row.querySelector(".state");
     shown.dataset.state = state;
-    setText(shown, state === "running" ? "works" : "see above");
+    setText(shown, text || (state === "running" ? "works" : state));
   });
   tell("session", names.filter((name) => states[name].text).map((name) => states[name].text));
 }
@@ -345,7 +350,7 @@ function setLink(state, text) {
 for (const input of document.querySelectorAll(".switch input")) {
   input.addEventListener("change", () => {
     held.set(input.name, performance.now() + HELD_MS);
-    send("/api/settings", { [input.name]: input.checked });
+    send("/api/settings", { name: input.name, value: input.checked });
   });
 }
 
@@ -361,7 +366,7 @@ async function sendTrim(value) {
   while (unsent !== null) {
     const next = unsent;
     unsent = null;
-    await send("/api/settings", { trim_ms: next });
+    await send("/api/settings", { name: "trim_ms", value: next });
   }
   sending = false;
 }
@@ -381,8 +386,8 @@ find("trim-reset").addEventListener("click", () => {
 find("sound").addEventListener("click", () => {
   const video = views[1].video;
   video.muted = !video.muted;
-  find("sound").setAttribute("aria-pressed", String(!video.muted));
-  setText(find("sound-label"), video.muted ? "Sound on" : "Sound off");
+  find("sound").dataset.on = String(!video.muted);
+  setText(find("sound-label"), video.muted ? "Turn sound on" : "Turn sound off");
   video.play().catch(() => {});
 });
 
