@@ -14,6 +14,7 @@ from stream.live.cameras import Camera, open_camera
 from stream.live.clock import SessionClock
 from stream.live.microphone import Microphone
 from stream.live.pcm import PcmServer, parse_pcm_url
+from stream.live.sound_devices import find
 from stream.live.speaker import Speaker
 from stream.live.virtual_camera import VirtualCamera
 from stream.live.wiring import CAPTURE_FPS, Wiring
@@ -43,6 +44,7 @@ def camera_wiring(settings: Settings, clock: SessionClock, skew: SkewMeter) -> W
     wiring = Wiring(camera=camera, fps=first.fps)
     _add_target(wiring, settings.target_audio, clock)
     if settings.source_audio:
+        find(settings.source_audio, "input")
         microphone = Microphone(settings.source_audio, clock)
         wiring.source = microphone.intake
         wiring.runners.append(microphone)
@@ -62,6 +64,7 @@ def camera_wiring(settings: Settings, clock: SessionClock, skew: SkewMeter) -> W
         wiring.runners.append(virtual)
         wiring.troubles["virtual camera"] = lambda: virtual.trouble
     if settings.virtual_mic:
+        find(settings.virtual_mic, "output")
         speaker = Speaker(
             settings.virtual_mic, clock, on_left=skew.sound_left if measured else _ignore
         )
@@ -95,6 +98,7 @@ def _add_target(wiring: Wiring, name: str, clock: SessionClock) -> None:
         wiring.target = speech
         wiring.closing.append(speech.close)
     else:
+        find(name, "input")
         device = Microphone(name, clock)
         wiring.target = device.intake
         wiring.runners.append(device)

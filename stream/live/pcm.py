@@ -291,7 +291,7 @@ class PcmServer:
         if self._speaker is task:
             self._speaker = None
             self.state = "waiting"
-        if False:
+        if connection.heard:
             await self._worker.do(self._intake.end_utterance)
 
     async def _read(self, connection: _Connection) -> None:

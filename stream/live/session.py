@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Final, Protocol
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,12 +34,12 @@ from stream.core.meters import Meters
 from stream.core.pictures import Trouble, Waiting
 from stream.core.pump import SoundPump
 from stream.core.session import Composition, Event, SessionCore
-from stream.core.sinks import PictureSink, Shown, SoundSink
-from stream.core.sound import CHANNELS, SOUND_RATE, TICK_S, TICK_SAMPLES, Intake, Sound
+from stream.core.sinks import Shown
+from stream.core.sound import CHANNELS, SOUND_RATE, TICK_S, TICK_SAMPLES, Sound
 from stream.core.voice import VoiceActivity
-from stream.live.cameras import Camera
 from stream.live.card import still_card
 from stream.live.clock import SessionClock
+from stream.live.ends import Controls, Ends, Runner
 from stream.live.eye import Eye, Seen
 from stream.live.painter import Painter
 from stream.live.worker import Worker
@@ -54,52 +54,6 @@ PAUSED_LINES: Final = ("Picture paused",)
 _NAP_S: Final = 0.25  # how long the loop of pictures sleeps when nothing wakes it
 _ASLEEP_S: Final = 2.0  # behind by more, the machine slept and the session goes on where it was
 _DELAY_EVERY: Final = 5  # ticks between looks at the delay
-
-
-class Runner(Protocol):
-    """An end with work of its own: a device, a server."""
-
-    async def run(self) -> None: ...  # noqa: D102
-
-
-@dataclass(kw_only=True)
-class Ends:
-    """Everything outside the session.
-
-    Attributes:
-        camera: opens the camera; called in the camera's thread, again after it was lost.
-        target: the speech that the lips follow, if any.
-        source: the speaker's own voice, if any.
-        pictures: where pictures go.
-        sounds: where sound goes.
-        runners: what else has to run: intakes and sinks alike.
-        target_latency_s: how long the target sound is held before the session has it.
-    """
-
-    camera: Callable[[], Camera]
-    target: Intake | None = None
-    source: Intake | None = None
-    pictures: Sequence[PictureSink] = ()
-    sounds: Sequence[SoundSink] = ()
-    runners: Sequence[Runner] = ()
-    target_latency_s: Callable[[], float] = lambda: 0.0
-
-
-@dataclass(kw_only=True)
-class Controls:
-    """What the user can change while the session runs.
-
-    Attributes:
-        lip_sync: whether lips are changed.
-        paused: whether the picture is replaced by a still card.
-        own_voice: whether the speaker's own voice is heard.
-        trim_s: how much later than the sound the picture leaves; negative: earlier.
-    """
-
-    lip_sync: bool = True
-    paused: bool = False
-    own_voice: bool = False
-    trim_s: float = 0.0
 
 
 @dataclass(kw_only=True)

@@ -26,9 +26,10 @@ from stream.core.meters import Meters
 from stream.core.session import Event
 from stream.live.clock import SessionClock
 from stream.live.control import SessionControl
+from stream.live.ends import Controls
 from stream.live.memory import keep_flat
 from stream.live.painter import Painter
-from stream.live.session import Controls, LiveSession
+from stream.live.session import LiveSession
 from stream.live.wiring import Wiring, demo_wiring
 from stream.report import Report, resident_mb
 from stream.report_plot import check_plot, plot

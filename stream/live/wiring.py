@@ -17,9 +17,9 @@ from stream.core.sound import Intake
 from stream.demo import SPEECH_FILE, speaker
 from stream.live.cameras import Camera, PacedCamera
 from stream.live.clock import SessionClock
+from stream.live.ends import Ends, Runner
 from stream.live.recording import Recording
 from stream.live.release import Release
-from stream.live.session import Ends, Runner
 
 CAPTURE_FPS: Final = 30  # what cameras are asked for
 

@@ -2,15 +2,16 @@
 
 import asyncio
 import math
+import shutil
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+
 from engine.errors import ConfigError
 from stream.core.sinks import Shown
 from stream.core.sound import SOUND_RATE, TICK_S, TICK_SAMPLES, Sound
@@ -20,7 +21,7 @@ from stream.web.server import PageServer
 if TYPE_CHECKING:
     from playwright.async_api import Browser
 
-CHROMIUM = Path("/usr/bin/chromium")
+CHROMIUM = "/usr/bin/chromium"
 FLAGS = [
     "--no-sandbox",
     "--disable-gpu",
@@ -109,7 +110,7 @@ class FakeSession:
         if name not in self.values:
             raise ConfigError(f"There is no setting {name!r}.")
         if name == "trim_ms" and not (isinstance(value, int) and abs(value) <= 500):
-            raise ConfigError(f"trim_ms must be −500 to 500, not {value!r}.")
+            raise ConfigError(f"trim_ms must be within 500, not {value!r}.")
         self.values[name] = value
 
     def choose_face(self, x: float, y: float) -> None:
@@ -161,7 +162,7 @@ async def serving(session: FakeSession, port: int = 0) -> AsyncIterator[PageServ
 async def chromium(*more_flags: str) -> AsyncIterator["Browser"]:
     """A browser without a screen; the test is skipped where there is none."""
     pytest.importorskip("playwright", reason="playwright is not installed")
-    if not CHROMIUM.exists():
+    if shutil.which(CHROMIUM) is None:
         pytest.skip(f"there is no {CHROMIUM} (apt-get install chromium)")
     from playwright.async_api import async_playwright
 

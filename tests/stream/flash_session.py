@@ -24,10 +24,11 @@ from stream.core.meters import Meters
 from stream.core.sound import SOUND_RATE, TICK_SAMPLES, Sound, as_sound
 from stream.live.cameras import Captured
 from stream.live.clock import SessionClock
+from stream.live.ends import Ends
 from stream.live.microphone import Microphone
 from stream.live.painter import Painter
 from stream.live.recording import Recording
-from stream.live.session import Ends, LiveSession
+from stream.live.session import LiveSession
 from stream.live.speaker import Speaker
 from stream.live.virtual_camera import VirtualCamera
 from tests.stream.flash_click import find_clicks, find_flashes, picture, skews, sound

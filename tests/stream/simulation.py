@@ -151,12 +151,10 @@ class Simulation:
                 self._look(then)
 
             self._at(done, leave)
-        elif not self._showing and (wake := self.core.wake_at()) is not None:
-            if wake < now + TICK_S:
-                self._at(max(wake, now + 0.001), self._look_once)
-
-    def _look_once(self, now: float) -> None:
-        self._look(now)
+            return
+        wake = self.core.wake_at()
+        if not self._showing and wake is not None and wake < now + TICK_S:
+            self._at(max(wake, now + 0.001), self._look)
 
     def _paint(self, chunk: list[Waiting], now: float) -> None:
         takes = self.scenario.paint_s

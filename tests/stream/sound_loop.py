@@ -38,6 +38,7 @@ class Loop:
     left: list[tuple[float, float]] = field(default_factory=list)
     heard: list[Sound] = field(default_factory=list)
     latencies: list[float] = field(default_factory=list)
+    late_s: list[float] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.speaker = Speaker(
@@ -50,6 +51,7 @@ class Loop:
         while True:
             await asyncio.sleep(max(0.0, (tick + 1) * TICK_S - self.clock()))
             now = self.clock()
+            self.late_s.append(now - (tick + 1) * TICK_S)
             behind = round((DELAY_S - self.speaker.lead_s) * SOUND_RATE)
             start = (tick + 1) * TICK_SAMPLES - behind
             self.speaker.hear(bursts(start, TICK_SAMPLES), start / SOUND_RATE)
@@ -83,7 +85,7 @@ def say(facts: dict[str, Any]) -> None:
 
 
 async def measure(loop: Loop, seconds: float) -> None:
-    """After a second of settling: what leaves, what comes back, what is missing."""
+    """After two seconds of settling: what leaves, what comes back, what is missing."""
     await asyncio.sleep(2.0)
     intakes = loop.speaker.intake, loop.microphone.intake
 
@@ -101,7 +103,7 @@ async def measure(loop: Loop, seconds: float) -> None:
             "onsets": [onset for onset in loop.onsets() if start <= onset < end],
             "missing_s": missing_s() - missing_before_s,
             "microphone_latency_s": float(np.median(loop.latencies[-100:])),
-            "lead_s": loop.speaker.lead_s,
+            "latest_s": max(loop.late_s[-round(seconds / TICK_S) :]),
         }
     )
 

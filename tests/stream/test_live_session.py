@@ -20,8 +20,9 @@ from stream.demo import SPEECH_FILE, speaker
 from stream.live.cameras import Camera, Captured, PacedCamera
 from stream.live.clock import SessionClock
 from stream.live.control import SessionControl
+from stream.live.ends import Controls, Ends
 from stream.live.painter import Painter
-from stream.live.session import Controls, Ends, LiveSession
+from stream.live.session import LiveSession
 from stream.live.wiring import Wiring
 from stream.portrait import Portrait
 

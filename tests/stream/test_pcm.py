@@ -324,7 +324,8 @@ async def test_a_second_translator_takes_over_with_its_format(door: Door) -> Non
     await until(lambda: door.intake.level_s > 0)
     second_reader, second = await door.connect()
     second.write(END + FLUSH)  # before its format: not its turn
-    await asyncio.sleep(0.02)
+    await asyncio.sleep(0.05)
+    assert not door.pull().any()
     assert door.intake.level_s > 0
     assert not first_reader.at_eof()
     other = noise(SOUND_RATE, seed=2)

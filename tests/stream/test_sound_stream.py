@@ -180,7 +180,7 @@ class World:
     async def _settle(self) -> None:
         """Wait until all sleep again: their work is done in real threads."""
         async with asyncio.timeout(10):
-            while len(self._sleepers) < self._running:  # noqa: ASYNC110 (threads set no event here)
+            while len(self._sleepers) < self._running:
                 await asyncio.sleep(0)
 
     def stream(self, name: str) -> FakeStream:
@@ -203,6 +203,10 @@ def loud(count: int = BLOCK, channels: int = 1) -> NDArray[np.float32]:
 
 
 def ignore(buffer: NDArray[np.float32], stream: object, times: object) -> None:
+    pass
+
+
+def ignore_call(buffer: object, count: int, times: object, flags: object) -> None:
     pass
 
 
@@ -461,6 +465,22 @@ async def test_a_stream_that_never_closes_does_not_stop_the_others() -> None:
         world.system.streams.remove(stuck)
 
 
+def test_a_stream_that_never_closed_is_waited_for_only_once() -> None:
+    now = 0.0
+    system = FakeSystem([OUT])
+    portaudio = system.portaudio(lambda: now)
+    stuck = portaudio.open("out", "output", ignore_call, lambda: None)
+    portaudio.relist()
+    with pytest.raises(MediaError, match="are being listed again; wait a moment"):
+        portaudio.open("out", "output", ignore_call, lambda: None)
+    now = 3.1
+    assert not portaudio.relisting
+    portaudio.close(portaudio.open("out", "output", ignore_call, lambda: None))
+    portaudio.relist()
+    assert not portaudio.relisting
+    portaudio.close(stuck)
+
+
 # What is heard
 
 
@@ -543,6 +563,56 @@ async def test_a_speaker_plays_each_sound_when_it_is_due_and_says_so(
     told_content, told_at = np.array(told[40:-1]).T
     assert len(told_at) == pytest.approx(80, abs=8)
     assert np.abs(told_content - np.interp(told_at, at, content)).max() < 0.003
+
+
+async def test_a_speaker_that_comes_back_plays_what_is_due_then_and_says_so_only_of_sound() -> None:
+    """What waited meanwhile is not heard late; nor is anything said to leave where sound is short.
+
+    What is sent is its own time, a ramp, as above.
+    """
+    slope = 1 / 32
+    world = World(OUT)
+    told: list[tuple[float, float]] = []
+    speaker = Speaker(
+        "out",
+        world.clock,
+        on_left=lambda content_s, at: told.append((content_s, at)),
+        system=world.portaudio,
+        pause=world.pause,
+    )
+    speaks = True
+    played: list[tuple[float, float]] = []
+
+    def tick() -> None:
+        if speaks and round(world.now * 100) % 2 == 0:
+            start = round(world.now * SOUND_RATE)
+            ramp = slope * np.arange(start, start + TICK_SAMPLES) / SOUND_RATE
+            speaker.hear(np.repeat(ramp.astype(np.float32)[:, None], 2, axis=1), world.now)
+        if OUT in world.system.devices and world.system.streams:
+            block = world.stream("out").take(BLOCK, times_of(9, dac=9.05))
+            played.append((world.now, float(block[-1, 0]) / slope))
+
+    async with world.running(speaker):
+        await world.go(3, tick)
+        world.system.devices.remove(OUT)
+        world.stream("out").vanish()
+        await world.go(3, tick)
+        assert state(speaker) == "waiting"
+        world.system.devices.append(OUT)
+        came_back = len(played)
+        await world.go(4, tick)
+        assert state(speaker) == "running"
+        sounds = [(at, content) for at, content in played[came_back:] if content]
+        assert sounds
+        assert all(at - content < 0.12 for at, content in sounds)
+        count, speaks = len(told), False
+        await world.go(0.12, tick)  # shorter than it takes to call the session dead
+        assert played[-1][1] == 0
+        speaks = True
+        await world.go(2, tick)
+    silent = [at + 0.05 for at, content in played if not content and at > 8]
+    assert silent
+    assert not [at for _, at in told[count:] if any(abs(at - one) < 0.006 for one in silent)]
 
 
 async def test_a_speaker_says_nothing_while_nothing_is_given_to_it() -> None:
