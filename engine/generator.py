@@ -130,7 +130,7 @@ class Generator:
 
         Raises:
             EngineError: a slot is not open, an array has a wrong shape or type, or the run time
-                failed.
+                failed; so does a network that paints values that are not finite.
         """
         for slot, chunk in chunks.items():
             self._check_open(slot)
@@ -147,11 +147,27 @@ class Generator:
         }
         inputs = self.bundle.graphs[GENERATOR].inputs
         painted = self._generator({name: feed[name] for name in inputs})["frames"]
-        if not np.isfinite(painted).all():
-            raise EngineError("The generator painted values that are no numbers.", retryable=True)
+        self._check_painted(painted, len(crops))
         frames = self._from_network(painted)
         ends = np.cumsum([len(chunk.pose) for chunk in chunks.values()])
         return dict(zip(chunks, np.split(frames, ends[:-1]), strict=True))
+
+    def _check_painted(self, painted: NDArray[np.float32], count: int) -> None:
+        """Refuse what would show as a black or torn mouth."""
+        first, end = self.bundle.rows
+        shape = (count, 3, end - first, self.bundle.resolution)
+        if painted.shape != shape:
+            raise EngineError(
+                f"The generator painted frames of the shape {painted.shape} instead of {shape};"
+                " use another bundle.",
+                retryable=True,
+            )
+        if not np.isfinite(painted).all():
+            raise EngineError(
+                "The generator painted values that are no numbers; use another bundle if it"
+                " happens again.",
+                retryable=True,
+            )
 
     def _identity_inputs(self, chunks: Mapping[int, Chunk], crops: NDArray[np.uint8]) -> Arrays:
         """Return the reference and its features, once per frame of all chunks."""

@@ -40,7 +40,7 @@ class Identity:
 
 def reference_cost(face: TrackedFace, crop: NDArray[np.uint8]) -> float:
     """How unfit a picture is as identity reference: open mouth, turned head, blur; 0 is best."""
-    turn = head_turn(face.mesh)
+    turn = abs(head_turn(face.mesh)[0])
     detail = float(cv2.Laplacian(cv2.cvtColor(crop, cv2.COLOR_RGB2GRAY), cv2.CV_32F).var())
     return mouth_opening(face.mesh) + _TURN_COST * turn + _BLUR_COST * _SHARP / (_SHARP + detail)
 

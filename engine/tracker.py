@@ -39,7 +39,7 @@ LEAP_PASSES: Final = 3
 MIN_UNIT_PX: Final = 6.0
 
 SEARCH_S: Final = 0.2
-"""Live, from one search to the next while there is no face: one takes 6 ms at 1280×720."""
+"""Live, from one search to the next while there is no face: one takes 6 ms at 1280 by 720."""
 HOLD_S: Final = 3.0
 """Live, for so long after a loss only a face near the old place is taken."""
 # Near: within this many inter-ocular distances, and of a size that differs by this factor at most.

@@ -154,7 +154,15 @@ class PacedCamera:
         return picture
 
 
-def open_camera(name: str, clock: Clock, *, width: int, height: int, fps: int) -> Camera:
+def open_camera(
+    name: str,
+    clock: Clock,
+    *,
+    width: int,
+    height: int,
+    fps: int,
+    wait: Callable[[float], None] = time.sleep,
+) -> Camera:
     """Open what the user named.
 
     Args:
@@ -163,6 +171,7 @@ def open_camera(name: str, clock: Clock, *, width: int, height: int, fps: int) -
         width: wanted of a camera, in pixels.
         height: wanted of a camera, in pixels.
         fps: wanted of a camera, in pictures a second.
+        wait: sleeps for so many seconds.
 
     Raises:
         MediaError: there is no such file or camera, or it can't be used.
@@ -173,7 +182,7 @@ def open_camera(name: str, clock: Clock, *, width: int, height: int, fps: int) -
     if name and path.is_file():
         face = open_face(path)
         endless = replace(face, pictures=lambda: forward_and_backward(face.pictures))
-        return PacedCamera(endless, clock, time.sleep)
+        return PacedCamera(endless, clock, wait)
     return open_webcam(find_camera(name), clock, width=width, height=height, fps=fps)
 
 

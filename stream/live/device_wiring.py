@@ -85,6 +85,7 @@ def _add_target(wiring: Wiring, name: str, clock: SessionClock) -> None:
         pushed = PushedIntake()
         server = PcmServer(host, port, pushed)
         wiring.target = pushed
+        wiring.starting.append(server.start)
         wiring.runners.append(server)
         wiring.troubles["target audio"] = lambda: (
             None if server.state == "connected" else "Nobody is connected yet."
@@ -103,7 +104,7 @@ def _add_target(wiring: Wiring, name: str, clock: SessionClock) -> None:
         wiring.target = device.intake
         wiring.runners.append(device)
         wiring.troubles["target audio"] = lambda: device.trouble
-        wiring.target_latency_s = lambda: device.intake.latency_s
+        wiring.target_latency_s = lambda: device.latency_s
 
 
 def _ignore(content_s: float, at: float) -> None:

@@ -1,23 +1,21 @@
-"""Keeps the process's memory flat while pictures come and go by the million bytes."""
+"""Keeps the process's memory flat while pictures of several threads come and go."""
 
 import ctypes
 import sys
 from contextlib import suppress
 from typing import Final
 
-# glibc's mallopt: from this size on an array has pages of its own, which go back when it is freed.
-# Left alone, the limit rises with what is freed, and pictures of several threads scatter the heap.
-_M_MMAP_THRESHOLD: Final = -3
-_MMAP_THRESHOLD: Final = 256 << 10  # bytes: below a 640 × 480 picture
-_M_ARENA_MAX: Final = -8
+_M_ARENA_MAX: Final = -8  # of glibc's mallopt
 _ARENAS: Final = 2
 
 
 def keep_flat() -> None:
-    """Tell the C library's allocator; nothing where it is not glibc's."""
+    """Let all threads share two heaps; nothing where the C library is not glibc.
+
+    By itself glibc gives each thread a heap of its own. A picture is made in one thread and freed
+    in another, so each heap keeps the most that it ever held.
+    """
     if sys.platform != "linux":
         return
     with suppress(OSError, AttributeError):
-        mallopt = ctypes.CDLL(None).mallopt
-        mallopt(_M_MMAP_THRESHOLD, _MMAP_THRESHOLD)
-        mallopt(_M_ARENA_MAX, _ARENAS)
+        ctypes.CDLL(None).mallopt(_M_ARENA_MAX, _ARENAS)

@@ -146,6 +146,8 @@ async def _hold(
         say(f"The control page: {url}")
         # Not every computer has a browser to open; the address has been said.
         await asyncio.to_thread(webbrowser.open, url)
+    for start in wiring.starting:
+        await start()
     try:
         await painter.start()
         clock.restart()

@@ -195,23 +195,19 @@ class VirtualCamera:
             raise ConfigError(
                 "The package pyvirtualcam is missing; run `python -m pip install pyvirtualcam`."
             ) from error
-        width, height = self._size
         device = self._wanted
         if sys.platform == "linux" and self._backend is None:
-            device = choose(self._wanted, _loopbacks())
+            device = choose(device, _loopbacks())
         try:
-            camera = pyvirtualcam.Camera(
-                width, height, self._fps, device=device, backend=self._backend
+            self._camera = pyvirtualcam.Camera(
+                *self._size, self._fps, device=device, backend=self._backend
             )
-            camera.send(self._picture)
-        except Exception as error:
-            raise MediaError(refusal(_one_line(error), self._wanted, sys.platform)) from error
-        try:
-            self._lock = _locked(str(camera.device))
-        except BlockingIOError as error:
-            camera.close()
-            raise MediaError(refusal("already in use", camera.device, sys.platform)) from error
-        self._camera = camera
+            self._lock = _locked(str(self._camera.device))
+            self._camera.send(self._picture)
+        except Exception as error:  # backends raise what they like
+            self._close()
+            said = "already in use" if isinstance(error, BlockingIOError) else _one_line(error)
+            raise MediaError(refusal(said, self._wanted, sys.platform)) from error
         self._due = self._clock() + 1 / self._fps
         self.trouble = None
 

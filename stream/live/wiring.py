@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
@@ -38,6 +38,7 @@ class Wiring:
         sounds: sound sinks.
         runners: all that have work of their own.
         troubles: for each end by its name, a sentence, or None while it works.
+        starting: to be awaited before the session, so that trouble shows at once.
         closing: to be called at the end.
         target_latency_s: how long the target sound is held before the session has it.
         skew_source: which pair of sinks the skew is measured at.
@@ -52,6 +53,7 @@ class Wiring:
     sounds: list[SoundSink] = field(default_factory=list)
     runners: list[Runner] = field(default_factory=list)
     troubles: dict[str, Callable[[], str | None]] = field(default_factory=dict)
+    starting: list[Callable[[], Awaitable[object]]] = field(default_factory=list)
     closing: list[Callable[[], None]] = field(default_factory=list)
     target_latency_s: Callable[[], float] = lambda: 0.0
     skew_source: str = "the session's own release"

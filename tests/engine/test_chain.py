@@ -256,7 +256,7 @@ def test_open_mouth_is_shut_in_the_identity(
 def test_shut_mouth_is_left_as_it_is(
     lips: LipSync, face_models: FaceModels, astronaut: Picture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("engine.chain.SHUT_OPENING", 0.5)
+    monkeypatch.setattr("engine.identity.SHUT_OPENING", 0.5)
     person = lips.choose_identity([astronaut], FPS)
     face = found(FaceTracker(face_models), astronaut)
     np.testing.assert_array_equal(person.crop, cut(astronaut, face.matrix, 96))

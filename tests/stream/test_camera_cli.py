@@ -1,6 +1,7 @@
 """The ``camera`` command as a user types it, with files for devices."""
 
 import json
+import socket
 from fractions import Fraction
 from pathlib import Path
 
@@ -75,3 +76,14 @@ def test_the_devices_are_listed_even_where_there_are_none(
 ) -> None:
     assert camera("--list") == 0
     assert "--virtual-mic" in capsys.readouterr().out
+
+
+def test_a_port_that_is_taken_is_said_before_the_session(
+    film: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        address = f"pcm://127.0.0.1:{taken.getsockname()[1]}"
+        assert camera("--camera", film, "--seconds", 1, "--target-audio", address) == 2
+    assert capsys.readouterr().err.count("\n") == 1

@@ -189,7 +189,8 @@ def test_camera_may_be_a_film(tmp_path: Path) -> None:
     with VideoWriter(path, width=64, height=48, fps=Fraction(50)) as writer:
         for number in range(5):
             writer.write_frame(grey(40 * number))
-    camera = open_camera(str(path), Time(), width=1280, height=720, fps=30)
+    time = Time()
+    camera = open_camera(str(path), time, width=1280, height=720, fps=30, wait=time.wait)
     assert (camera.width, camera.height, camera.fps) == (64, 48, Fraction(50))
     taken = [camera.read() for _ in range(7)]
     assert [round(level(one) / 40) for one in taken] == [0, 1, 2, 3, 4, 3, 2]
@@ -420,11 +421,11 @@ def test_reader_gives_the_time_at_which_a_picture_was_taken() -> None:
 
 def test_real_container_is_read() -> None:
     def opened() -> Any:
-        return av.open("testsrc2=size=64x48:rate=100,realtime", format="lavfi")
+        return av.open("testsrc2=size=320x240:rate=100,realtime", format="lavfi")
 
     camera = CameraReader("test", "test", opened, Time(), open_s=LATE_S, silence_s=LATE_S)
     pictures = [camera.read().picture for _ in range(10)]
-    assert {picture.shape for picture in pictures} == {(48, 64, 3)}
+    assert {picture.shape for picture in pictures} == {(240, 320, 3)}
     assert not np.array_equal(pictures[0], pictures[-1])
     assert camera.fps == 100
     camera.close()

@@ -437,6 +437,14 @@ async def test_for_a_device_that_comes_back_elsewhere_the_others_pause_for_a_mom
         assert world.stream("out").started
         assert played > 1100 + 200 - 40
         assert speaker.trouble is None
+        await world.go(6, tick)
+        world.system.devices.remove(MIC)
+        world.stream("mic").vanish()
+        await world.go(2, tick)
+        world.system.devices.insert(0, MIC)
+        await world.go(2, tick)
+        assert (state(mic), state(speaker)) == ("running", "running")
+        assert world.system.starts == 2
 
 
 async def test_a_stream_that_never_closes_does_not_stop_the_others() -> None:
