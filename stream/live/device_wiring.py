@@ -32,7 +32,7 @@ def camera_wiring(settings: Settings, clock: SessionClock, skew: SkewMeter) -> W
 
     def camera() -> Camera:
         return open_camera(
-            settings.camera or "0",
+            settings.camera,
             clock,
             width=settings.width,
             height=settings.height,

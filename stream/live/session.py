@@ -122,6 +122,7 @@ class LiveSession:
         self._marks: dict[tuple[int, int], Badge] = {}
         self._news = asyncio.Event()
         self._identity_set = False
+        self._person: int | None = None
         self._choosing: asyncio.Task[None] | None = None
         self._last: Seen | None = None
         self._card: tuple[tuple[str, ...], NDArray[np.uint8]] | None = None
@@ -165,6 +166,9 @@ class LiveSession:
         self.meters.frame_in()
         self.meters.stage("capture", max(0.0, now - seen.pts - seen.track_s))
         self.meters.stage("track", seen.track_s)
+        if seen.face is not None and seen.face.person != self._person:
+            # Somebody else: nothing that was learned of the last one holds.
+            self._person, self._face, self._identity_set = seen.face.person, _Face(), False
         self._face.visibility.saw(seen.face, seen.pts)
         opening = None if seen.face is None else mouth_opening(seen.face.mesh)
         if self._ends.source is None:
@@ -183,7 +187,7 @@ class LiveSession:
             return "no-face"
         if not self._identity_set:
             return "no-identity"
-        return self._face.visibility.trouble()
+        return self._face.visibility.trouble(seen.pts)
 
     async def _take_identity(self, seen: Seen) -> None:
         face, crop = seen.face, seen.crop
@@ -191,7 +195,8 @@ class LiveSession:
         assert crop is not None
         try:
             identity = await self._hand.do(lambda: make_identity(face, crop))
-            self._identity_set |= await self._painter.set_identity(identity.crop)
+            taken = await self._painter.set_identity(identity.crop)
+            self._identity_set |= taken and face.person == self._person
         finally:
             self._choosing = None
 
@@ -369,7 +374,6 @@ class LiveSession:
     def choose_face(self, x: float, y: float) -> None:
         """Follow the face nearest to this place, in shares of the picture, from now on."""
         self.eye.choose(x, y)
-        self._face = _Face()
 
     def troubles(self) -> Mapping[str, str | None]:
         """One sentence, or None, for each part of the session that can fail."""

@@ -125,7 +125,7 @@ async def _hold(
         bundle=bundle,
         painter=painter,
         make_tracker=lambda: FaceTracker(
-            models, geometry=bundle.crop, resolution=bundle.resolution
+            models, geometry=bundle.crop, resolution=bundle.resolution, live=True
         ),
         clock=clock,
         meters=meters,

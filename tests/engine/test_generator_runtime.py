@@ -5,7 +5,7 @@ rows; so each pixel shows which pose, reference and window it was made from.
 """
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +45,11 @@ def save(path: Path, graph: Graph, nodes: list[Any], constants: Mapping[str, Any
     onnx.save(model, path)
 
 
-def make_bundle(folder: Path, **fields: Any) -> Bundle:
+QUARTER = (helper.make_node("Mul", ["sum", "quarter"], ["frames"]),)
+
+
+def make_bundle(folder: Path, *, end: Sequence[Any] = QUARTER, **fields: Any) -> Bundle:
+    """The bundle; ``end`` makes the frames of the sum."""
     encoder = Graph(
         file="identity.onnx", inputs={"identity": PICTURE}, outputs={"identity_0": COLOUR}
     )
@@ -61,7 +65,7 @@ def make_bundle(folder: Path, **fields: Any) -> Bundle:
         helper.make_node("Add", ["pose", "identity"], ["both"]),
         helper.make_node("Slice", ["both", "first", "end", "axis"], ["rows"]),
         helper.make_node("Sum", ["rows", "identity_0", "loudness"], ["sum"]),
-        helper.make_node("Mul", ["sum", "quarter"], ["frames"]),
+        *end,
     ]
     constants = {
         "chw": np.array([1, 2, 3]),
@@ -317,6 +321,46 @@ def test_failure_at_run_time_is_an_engine_error_with_its_cause(
     assert isinstance(caught.value.__cause__, RuntimeError)
     assert caught.value.retryable
     assert generator.step({slot: chunk(1, 1)})[slot].shape == (1, 8, SIDE, 3)
+
+
+@pytest.mark.parametrize(
+    ("broken", "message"),
+    [
+        # The sum of a loud chunk is above 0, that of the silent one below.
+        ([helper.make_node("Sqrt", ["sum"], ["frames"])], "values that are no numbers"),
+        (
+            [
+                helper.make_node("Relu", ["sum"], ["above"]),
+                helper.make_node("Div", ["sum", "above"], ["frames"]),
+            ],
+            "values that are no numbers",
+        ),
+    ],
+    ids=["nan", "infinite"],
+)
+def test_numbers_that_are_none_are_never_painted(
+    tmp_path: Path, broken: list[Any], message: str
+) -> None:
+    """One such chunk is refused, and the next one is painted."""
+    generator = Generator(make_bundle(tmp_path, end=broken), threads=1)
+    slot = generator.open(crops(1, 9)[0])
+    good = Chunk(mel=np.full((3, 1, 80, 16), 4, np.float32), pose=crops(3, 1))
+    bad = dataclasses.replace(good, mel=good.mel.copy())
+    bad.mel[1] = -4.0
+    with pytest.raises(EngineError, match=message) as caught:
+        generator.step({slot: bad})
+    assert caught.value.retryable
+    assert str(caught.value).count(".") == 1
+    assert generator.step({slot: good})[slot].shape == (3, ROWS[1] - ROWS[0], SIDE, 3)
+
+
+def test_more_frames_than_asked_for_are_refused(tmp_path: Path) -> None:
+    twice = [helper.make_node("Concat", ["sum", "sum"], ["frames"], axis=0)]
+    generator = Generator(make_bundle(tmp_path, end=twice), threads=1)
+    slot = generator.open(crops(1, 9)[0])
+    with pytest.raises(EngineError, match=r"\(4, 3, 8, 16\) instead of \(2, 3, 8, 16\)") as caught:
+        generator.step({slot: chunk(2, 1)})
+    assert caught.value.retryable
 
 
 def test_file_of_other_shapes_than_described_is_refused(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ import pytest
 from numpy.typing import NDArray
 
 from engine.crop import HeadPlace, Matrix, UprightGeometry, cut
-from engine.paste import colour_match, paste, paste_mask
+from engine.paste import colour_match, disagreement, paste, paste_mask
 from tests.faces import FACE_WIDTH, HEAD, Picture, carry, inverted, move, similarity
 
 pytestmark = pytest.mark.unit
@@ -226,3 +226,93 @@ def test_mask_covers_the_jaw_softly_and_leaves_the_rest(side: int) -> None:
 def test_mask_cannot_be_changed_by_its_users() -> None:
     with pytest.raises(ValueError, match="read-only"):
         paste_mask(SIDE)[0, 0] = 1.0
+
+
+# Shares of a painted mouth, for cross-fades
+
+
+@pytest.mark.parametrize(("width_px", "roll"), FACES)
+def test_fade_runs_evenly_from_the_real_to_the_painted_mouth(
+    astronaut: Picture, width_px: int, roll: int
+) -> None:
+    picture, matrix = scene(astronaut, width_px, roll)
+    crop = cut(picture, matrix, SIDE)
+    painted = painted_mouth(crop)
+    whole = paste(picture, crop, painted, ROWS, matrix).astype(float)
+    for amount in (0.0, 0.25, 0.8, 1.0):
+        part = paste(picture, crop, painted, ROWS, matrix, amount=amount)
+        expected = picture + amount * (whole - picture)
+        # A change that is cut off at black or white is cut off after the fade, not before.
+        inside = (whole > 0) & (whole < 255)
+        assert np.abs(part - expected)[inside].max() <= 1
+        assert part is not picture
+    np.testing.assert_array_equal(paste(picture, crop, painted, ROWS, matrix, amount=1.0), whole)
+
+
+@pytest.mark.parametrize("amount", [0.0, -0.5])
+def test_nothing_of_the_painted_mouth_leaves_the_picture_as_it_is(
+    astronaut: Picture, amount: float
+) -> None:
+    picture, matrix = scene(astronaut, 220)
+    crop = cut(picture, matrix, SIDE)
+    none = paste(picture, crop, painted_mouth(crop), ROWS, matrix, amount=amount)
+    np.testing.assert_array_equal(none, picture)
+
+
+def test_more_than_the_whole_mouth_is_the_whole_mouth(astronaut: Picture) -> None:
+    picture, matrix = scene(astronaut, 220)
+    crop = cut(picture, matrix, SIDE)
+    over = paste(picture, crop, painted_mouth(crop), ROWS, matrix, amount=1.5)
+    np.testing.assert_array_equal(over, paste(picture, crop, painted_mouth(crop), ROWS, matrix))
+
+
+# What lies before a mouth
+
+
+@pytest.fixture
+def crop(astronaut: Picture) -> Picture:
+    matrix = crop_matrix(similarity())
+    return cut(move(astronaut, similarity()), matrix, SIDE)
+
+
+def test_own_pixels_in_other_light_agree(crop: Picture) -> None:
+    mild = (30 + crop * 0.7).astype(np.uint8)
+    assert disagreement(mild, rows_of(mild), ROWS) == 0.0
+    lit = (rows_of(mild) + np.array([20, -15, 10])).astype(np.uint8)
+    assert disagreement(mild, lit, ROWS) == 0.0
+
+
+def test_lips_a_little_elsewhere_agree(crop: Picture) -> None:
+    """Speech moves lips and jaw by some pixels."""
+    assert disagreement(crop, np.roll(crop, 3, axis=0)[ROWS[0] : ROWS[1]], ROWS) < 0.05
+
+
+@pytest.mark.parametrize("colour", [(128, 128, 128), (60, 90, 160), (250, 250, 250), (20, 20, 20)])
+@pytest.mark.parametrize("reach", [14, 30])
+def test_a_thing_before_the_mouth_disagrees_even_inside_the_rim(
+    crop: Picture, colour: tuple[int, int, int], reach: int
+) -> None:
+    painted = rows_of(crop)
+    cv2.circle(crop, (48, 64), reach, colour, -1)
+    assert disagreement(crop, painted, ROWS) > 0.13
+
+
+def test_what_is_above_or_beside_the_paste_counts_nothing(crop: Picture) -> None:
+    painted = rows_of(crop)
+    crop[:36] = 0
+    crop[:, :8] = crop[:, -8:] = 255
+    crop[90:] = 128
+    assert disagreement(crop, painted, ROWS) == 0.0
+
+
+@pytest.mark.parametrize("side", [64, 96, 192])
+def test_disagreement_does_not_hang_on_the_resolution(crop: Picture, side: int) -> None:
+    painted = crop.copy()
+    cv2.circle(crop, (48, 64), 20, (60, 90, 160), -1)
+    live, other = (
+        np.asarray(cv2.resize(image, (side, side), interpolation=cv2.INTER_AREA), np.uint8)
+        for image in (crop, painted)
+    )
+    rows = (round(ROWS[0] * side / SIDE), side)
+    reference = disagreement(crop, painted[ROWS[0] :], ROWS)
+    assert disagreement(live, other[rows[0] :], rows) == pytest.approx(reference, abs=0.05)

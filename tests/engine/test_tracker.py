@@ -6,7 +6,7 @@ import pytest
 from numpy.typing import NDArray
 
 from engine.crop import BoxGeometry, Matrix, UprightGeometry, cut, head_place, mesh_box, to_crop
-from engine.face_models import FaceModels
+from engine.face_models import FaceBox, FaceModels
 from engine.media import VideoReader
 from engine.mesh_warp import (
     LOWER_INNER_LIP,
@@ -16,7 +16,7 @@ from engine.mesh_warp import (
     warp,
     warp_field,
 )
-from engine.tracker import FaceTracker
+from engine.tracker import FaceTracker, TrackedFace
 from tests.faces import HEAD, Picture, carry, found, move, similarity
 
 pytestmark = pytest.mark.models
@@ -146,6 +146,153 @@ def test_after_a_jerk_the_nearest_face_is_kept_not_the_largest(
     jerked = similarity(to=(256.0 - 3 * HEAD.unit, 200.0))
     face = found(tracker, pair(astronaut, jerked, similarity(scale=1.4)), 0.04)
     assert is_left(face.matrix)
+
+
+# Choosing a face
+
+
+def test_the_chosen_face_is_followed_from_the_next_picture_on(
+    face_models: FaceModels, tracker: FaceTracker, astronaut: Picture
+) -> None:
+    picture = pair(astronaut, similarity(), similarity(scale=0.7))
+    before = found(tracker, picture, 0.0)
+    assert is_left(before.matrix)
+    tracker.choose(760.0, 180.0)
+    chosen = found(tracker, picture, 0.04)
+    assert not is_left(chosen.matrix)
+    assert chosen.person > before.person
+    for i in range(2, 6):
+        after = found(tracker, picture, i / 25)
+        assert not is_left(after.matrix)
+        assert after.person == chosen.person
+    blank = np.full_like(astronaut, 90)
+    alone = np.hstack([blank, picture[:, 512:]])
+    fresh = found(FaceTracker(face_models), alone)
+    assert apart(chosen.matrix, fresh.matrix) < 1.5  # smoothing knows nothing of the old place
+
+
+def test_choosing_counts_once(tracker: FaceTracker, astronaut: Picture) -> None:
+    picture = pair(astronaut, similarity(), similarity(scale=0.7))
+    tracker.choose(760.0, 180.0)
+    found(tracker, picture, 0.0)
+    jerked = pair(astronaut, similarity(), similarity(scale=0.7, to=(380.0, 300.0)))
+    assert not is_left(found(tracker, jerked, 0.04).matrix)
+
+
+class Blind:
+    """Face models whose detector finds nothing."""
+
+    def __init__(self, models: FaceModels) -> None:
+        self.mesh = models.mesh
+        self.searches = 0
+
+    def detect(self, *_: object, **__: object) -> list[FaceBox]:
+        self.searches += 1
+        return []
+
+
+def test_where_no_face_is_found_the_present_one_is_kept(
+    tracker: FaceTracker, astronaut: Picture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = found(tracker, astronaut, 0.0)
+    tracker.choose(500.0, 500.0)
+    with monkeypatch.context() as patch:
+        patch.setattr(tracker, "_models", Blind(tracker._models))
+        kept = found(tracker, astronaut, 0.04)
+    assert apart(kept.matrix, before.matrix) < 2
+    assert kept.person == before.person
+
+
+def test_all_faces_are_listed_and_the_followed_one_stays(
+    tracker: FaceTracker, astronaut: Picture
+) -> None:
+    picture = pair(astronaut, similarity(scale=0.7), similarity())
+    before = found(tracker, picture, 0.0)
+    boxes = tracker.faces(picture)
+    assert [box.x0 > 512 for box in boxes] == [True, False]  # the larger one first
+    assert found(tracker, picture, 0.04).person == before.person
+
+
+# A face that is lost
+
+
+@pytest.fixture
+def live(face_models: FaceModels) -> FaceTracker:
+    return FaceTracker(face_models, live=True)
+
+
+def shown(astronaut: Picture, *, speaker: bool) -> Picture:
+    """The speaker on the left, or a wall; a larger bystander on the right."""
+    left = move(astronaut, similarity(scale=0.7)) if speaker else np.full_like(astronaut, 90)
+    return np.hstack([left, move(astronaut, similarity(scale=1.0))])
+
+
+def start(tracker: FaceTracker, astronaut: Picture) -> TrackedFace:
+    wall = np.full_like(astronaut, 90)
+    alone = np.hstack([move(astronaut, similarity(scale=0.7)), wall])
+    return found(tracker, alone, 0.0)
+
+
+def test_a_bystander_is_not_taken_for_a_speaker_who_hides_for_a_moment(
+    live: FaceTracker, astronaut: Picture
+) -> None:
+    before = start(live, astronaut)
+    for i in range(1, 50):
+        assert live.update(shown(astronaut, speaker=False), i / 25) is None
+    times = [2.0 + i / 25 for i in range(6)]
+    faces = [live.update(shown(astronaut, speaker=True), now) for now in times]
+    back = faces[-1]
+    assert back is not None  # within 0.2 s
+    assert is_left(back.matrix)
+    assert back.person == before.person
+
+
+def test_after_three_seconds_anybody_is_followed_and_known_as_another(
+    live: FaceTracker, astronaut: Picture
+) -> None:
+    before = start(live, astronaut)
+    faces = [live.update(shown(astronaut, speaker=False), i / 25) for i in range(1, 85)]
+    taken = [face for face in faces if face is not None]
+    assert 0 < len(taken) <= 85 - 75
+    assert not is_left(taken[0].matrix)
+    assert {face.person for face in taken} == {before.person + 1}
+
+
+def test_offline_the_next_picture_with_any_face_is_taken(
+    tracker: FaceTracker, astronaut: Picture
+) -> None:
+    before = start(tracker, astronaut)
+    face = found(tracker, shown(astronaut, speaker=False), 0.04)
+    assert not is_left(face.matrix)
+    assert face.person > before.person
+
+
+@pytest.mark.parametrize(("is_live", "least", "most"), [(True, 8, 11), (False, 50, 50)])
+def test_live_an_empty_picture_is_searched_at_most_five_times_a_second(
+    face_models: FaceModels, astronaut: Picture, is_live: bool, least: int, most: int
+) -> None:
+    models = Blind(face_models)
+    tracker = FaceTracker(models, live=is_live)  # type: ignore[arg-type]
+    for i in range(50):
+        assert tracker.update(astronaut, i / 25) is None
+    assert least <= models.searches <= most  # in two seconds
+
+
+def test_live_only_a_few_of_a_crowd_are_looked_at_closely(
+    face_models: FaceModels, astronaut: Picture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (box,) = face_models.detect(astronaut)
+    meshes = 0
+
+    def mesh(*_: object) -> tuple[NDArray[np.float32], float]:
+        nonlocal meshes
+        meshes += 1
+        return np.random.default_rng(0).normal(100, 50, (468, 3)).astype(np.float32), 0.1
+
+    monkeypatch.setattr(face_models, "detect", lambda *_, **__: [box] * 30)
+    monkeypatch.setattr(face_models, "mesh", mesh)
+    assert FaceTracker(face_models, live=True).update(astronaut, 0.0) is None
+    assert meshes <= 8
 
 
 def test_face_too_small_to_have_lips_is_none(tracker: FaceTracker, astronaut: Picture) -> None:

@@ -1,9 +1,9 @@
 /* Stands in for a webcam at /dev/video43, preloaded into a process: every picture is the same one.
  *
  * FAKE_CAMERA_MEMORY  a file for its buffers
- * FAKE_CAMERA_YUYV    a file with a raw picture, "WxH" before the first blank of FAKE_CAMERA_SIZE
+ * FAKE_CAMERA_YUYV    a file with a raw picture of that size
  * FAKE_CAMERA_JPEG    a file with a JPEG picture; without it there is no MJPEG
- * FAKE_CAMERA_SIZE    "width height rate": the only ones it has
+ * FAKE_CAMERA_SIZE    "width height rate", the only ones it has
  * FAKE_CAMERA_STATE   a file: p it plays, s it hangs, u it is unplugged, b it is busy, f forbidden
  */
 #define _GNU_SOURCE

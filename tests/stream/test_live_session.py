@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable, Mapping
 from fractions import Fraction
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 
 from engine.errors import EngineError, MediaError
 from engine.generator import Chunk
+from engine.sources import FaceSource
 from stream.core.file_intake import FileIntake
 from stream.core.meters import Meters
 from stream.core.sinks import Shown
@@ -91,7 +93,7 @@ class Flaky:
     def __init__(self, clock: SessionClock, gone: tuple[float, float]) -> None:
         if gone[0] < clock() < gone[1]:
             raise MediaError("The camera is gone; plug it in again.")
-        self._camera = PacedCamera(speaker(), clock, wait)
+        self._camera = PacedCamera(portrait(), clock, wait)
         self.name, self.fps = "flaky", FPS
         self.width = self.height = Portrait.width
         self._clock, self._gone = clock, gone
@@ -103,6 +105,12 @@ class Flaky:
 
     def close(self) -> None:
         self._camera.close()
+
+
+@cache
+def portrait() -> FaceSource:
+    """Made once: shutting its mouth takes a second."""
+    return speaker()
 
 
 def wait(seconds: float) -> None:
@@ -137,6 +145,7 @@ class Held:
         painter = Painter(bundle, lambda: Green(bundle, self._misbehave), stall_s=0.3)
         speech = None if self._target is None else FileIntake(self._target)
         await painter.start()
+        portrait()
         ends = Ends(
             camera=lambda: self._camera(clock),
             target=speech,
@@ -149,7 +158,7 @@ class Held:
             bundle=bundle,
             painter=painter,
             make_tracker=lambda: FaceTracker(
-                self._models, geometry=bundle.crop, resolution=bundle.resolution
+                self._models, geometry=bundle.crop, resolution=bundle.resolution, live=True
             ),
             clock=clock,
             meters=self.meters,
