@@ -161,8 +161,7 @@ class FaceTracker:
             return None
         found = self._search(picture, near=self._wanted)
         self._wanted = None
-        if found is not None:
-            self._place = None
+        if found is not None:  # the smoothing starts anew, as after any jump
             self._person += 1
         return found
 

@@ -73,6 +73,7 @@ def camera_wiring(settings: Settings, clock: SessionClock, skew: SkewMeter) -> W
         wiring.troubles["virtual microphone"] = lambda: speaker.trouble
     if measured:
         wiring.measured = True
+        wiring.picture_wait_s = 0.5 / settings.fps  # half of the device's period
         wiring.skew_source = "the virtual camera and the virtual microphone"
     return wiring
 

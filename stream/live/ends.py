@@ -27,6 +27,8 @@ class Ends:
         sounds: where sound goes.
         runners: what else has to run: intakes and sinks alike.
         target_latency_s: how long the target sound is held before the session has it.
+        picture_wait_s: how long a picture waits on average for its turn in a device; sound that
+            leaves at devices waits as long.
     """
 
     camera: Callable[[], Camera]
@@ -36,6 +38,7 @@ class Ends:
     sounds: Sequence[SoundSink] = ()
     runners: Sequence[Runner] = ()
     target_latency_s: Callable[[], float] = lambda: 0.0
+    picture_wait_s: float = 0.0
 
 
 @dataclass(kw_only=True)

@@ -222,7 +222,8 @@ class LiveSession:
             if tick % _DELAY_EVERY == 0 and self._pump.quiet() and (step := self.delay.change()):
                 log.info("the added delay changed by %d ms", round(step * TICK_S * 1000))
             for sink in self._ends.sounds:
-                block, position_s = self._pump.give(sink, sink.lead_s)
+                wait_s = self._ends.picture_wait_s if sink.lead_s else 0.0
+                block, position_s = self._pump.give(sink, sink.lead_s - wait_s)
                 sink.hear(block, position_s)
                 if sink.lead_s == 0 and block.any():
                     held_s = now - position_s + self._ends.target_latency_s()

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import os
+import sys
 import webbrowser
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -144,8 +146,8 @@ async def _hold(
         url = await page.start()
         session.add(page)
         say(f"The control page: {url}")
-        # Not every computer has a browser to open; the address has been said.
-        await asyncio.to_thread(webbrowser.open, url)
+        if _has_screen():
+            await asyncio.to_thread(webbrowser.open, url)
     for start in wiring.starting:
         await start()
     try:
@@ -157,6 +159,13 @@ async def _hold(
         log.info("the session was ended")
     finally:
         await painter.close()
+
+
+def _has_screen() -> bool:
+    """Whether a browser can open a window; one for terminals would take this program's."""
+    if sys.platform != "linux":
+        return True
+    return bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
 
 
 @contextmanager

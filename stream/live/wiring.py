@@ -41,6 +41,7 @@ class Wiring:
         starting: to be awaited before the session, so that trouble shows at once.
         closing: to be called at the end.
         target_latency_s: how long the target sound is held before the session has it.
+        picture_wait_s: as in :class:`stream.live.ends.Ends`.
         skew_source: which pair of sinks the skew is measured at.
         measured: whether a pair of sinks reports what left.
         fps: the camera's.
@@ -56,6 +57,7 @@ class Wiring:
     starting: list[Callable[[], Awaitable[object]]] = field(default_factory=list)
     closing: list[Callable[[], None]] = field(default_factory=list)
     target_latency_s: Callable[[], float] = lambda: 0.0
+    picture_wait_s: float = 0.0
     skew_source: str = "the session's own release"
     measured: bool = False
     fps: Fraction = Fraction(CAPTURE_FPS)
@@ -70,6 +72,7 @@ class Wiring:
             sounds=self.sounds,
             runners=self.runners,
             target_latency_s=self.target_latency_s,
+            picture_wait_s=self.picture_wait_s,
         )
 
     def measure(self, clock: SessionClock, meters: Meters) -> None:

@@ -34,7 +34,7 @@ from stream.live.virtual_camera import VirtualCamera
 from tests.stream.flash_click import find_clicks, find_flashes, picture, skews, sound
 from tests.stream.pulse import SINK, SOURCE
 
-WIDTH, HEIGHT = 320, 240
+WIDTH, HEIGHT, FPS = 320, 240, 60  # of the virtual camera
 SECONDS, SETTLED_S = 8.0, 2.5
 
 
@@ -158,7 +158,7 @@ async def play() -> None:
     Seen.clock = clock
     pyvirtualcam.register_backend("memory", Seen)
     camera = VirtualCamera(
-        WIDTH, HEIGHT, 60, clock=clock, backend="memory", on_left=meters.skew.picture_left
+        WIDTH, HEIGHT, FPS, clock=clock, backend="memory", on_left=meters.skew.picture_left
     )
     speaker = Speaker(SINK, clock, on_left=meters.skew.sound_left)
     ear = Ear(Microphone(SOURCE, clock), clock)
@@ -168,11 +168,16 @@ async def play() -> None:
         pictures=[camera],
         sounds=[speaker, ear],
         runners=[camera, speaker, ear],
+        picture_wait_s=0.5 / FPS,
     )
     await session(clock, ends, meters)
     flashes = [at for at in find_flashes(Seen.pictures) if at > SETTLED_S]
     report = meters.report(clock(), backend="openvino", bundle="starter")
-    facts = {"outside": skews(flashes, ear.clicks()), "inside_ms": dict(report.skew_ms)}
+    facts = {
+        "outside": skews(flashes, ear.clicks()),
+        "inside_ms": dict(report.skew_ms),
+        "late_ratio": report.late_ratio,
+    }
     sys.stdout.write(json.dumps(facts) + "\n")
 
 
