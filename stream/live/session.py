@@ -264,9 +264,10 @@ class LiveSession:
         if rows is not None:
             self.meters.stage("generate", self.clock() - started)
             for picture, own, crop in zip(chunk, rows, crops, strict=True):
-                self._face.visibility.painted(
-                    disagreement(crop, own, self._bundle.rows), picture.pts
-                )
+                apart = disagreement(crop, own, self._bundle.rows)
+                self._face.visibility.painted(apart, picture.pts)
+            # After all of them: what covers the mouth is known a little after it came.
+            for picture in chunk:
                 picture.trouble = self._trouble(picture.payload)
         self.core.painted(None if rows is None else list(rows), self.clock())
 
