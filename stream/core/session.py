@@ -109,11 +109,6 @@ class SessionCore:
         """From a picture's pts to its leaving."""
         return self._delay.seconds + self.trim_s
 
-    @property
-    def painting(self) -> bool:
-        """Whether a chunk is under way."""
-        return bool(self._painting)
-
     def seen(self, pts: float, payload: Any, trouble: Trouble | None, now: float) -> bool:
         """The camera gave a picture.
 

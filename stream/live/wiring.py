@@ -23,8 +23,6 @@ from stream.live.release import Release
 
 CAPTURE_FPS: Final = 30  # what cameras are asked for
 
-Left = Callable[[float, float], object]
-
 
 @dataclass
 class Wiring:
