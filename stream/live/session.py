@@ -147,8 +147,11 @@ class LiveSession:
             try:
                 await self._until(seconds)
             finally:
+                # Once each: for a sink a second cancellation means to give up what it holds.
                 for task in tasks:
-                    task.cancel()
+                    if not task.cancelling():
+                        task.cancel()
+                await asyncio.wait(tasks)
                 await self._hand.end()
 
     async def _until(self, seconds: float | None) -> None:

@@ -1,6 +1,7 @@
 """A whole session, with ends in memory and a generator that is told to fail."""
 
 import asyncio
+import os
 from collections.abc import Callable, Mapping
 from fractions import Fraction
 from functools import cache
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 
 from engine.errors import EngineError, MediaError
 from engine.generator import Chunk
+from engine.media import probe
 from engine.sources import FaceSource
 from stream.core.file_intake import FileIntake
 from stream.core.meters import Meters
@@ -24,6 +26,7 @@ from stream.live.clock import SessionClock
 from stream.live.control import SessionControl
 from stream.live.ends import Controls, Ends
 from stream.live.painter import Painter
+from stream.live.recording import Recording
 from stream.live.session import LiveSession
 from stream.live.wiring import Wiring
 from stream.portrait import Portrait
@@ -131,11 +134,12 @@ class Held:
         target: Path | None = SPEECH_FILE,
         gone: tuple[float, float] = (1e9, 1e9),
         control: Callable[[SessionControl], None] | None = None,
+        record: Path | None = None,
     ) -> None:
         self.screen, self.meters = Screen(), Meters()
         self._bundle, self._models = bundle, models
         self._misbehave, self._target, self._gone = misbehave, target, gone
-        self._control = control
+        self._control, self._record = control, record
         self.troubles: set[str] = set()
 
     async def run(self, seconds: float) -> "Held":
@@ -146,12 +150,15 @@ class Held:
         speech = None if self._target is None else FileIntake(self._target)
         await painter.start()
         portrait()
+        sinks: list[Screen | Recording] = [self.screen]
+        if self._record is not None:
+            sinks.append(Recording(self._record, FPS, clock=clock))
         ends = Ends(
             camera=lambda: self._camera(clock),
             target=speech,
-            pictures=[self.screen],
-            sounds=[self.screen],
-            runners=[self.screen],
+            pictures=sinks,
+            sounds=sinks,
+            runners=sinks,
         )
         self.session = LiveSession(
             ends,
@@ -267,6 +274,21 @@ async def test_pausing_the_picture_shows_a_card_and_lets_the_sound_go_on(
     pictures = [shown.picture for shown in held.screen.shown]
     assert len(pictures) > 20
     assert all(picture is pictures[-1] for picture in pictures[5:]), "one still card"
+
+
+async def test_a_session_that_is_cancelled_keeps_its_recording(
+    tiny_bundle: "Bundle", face_models: "FaceModels", tmp_path: Path
+) -> None:
+    out = tmp_path / "out.mp4"
+    held = Held(tiny_bundle, face_models, record=out)
+    task = asyncio.create_task(held.run(60))
+    while len(held.screen.shown) < 20:
+        await asyncio.sleep(0.05)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert os.listdir(tmp_path) == ["out.mp4"]
+    assert probe(out).duration_s > 0.5
 
 
 def test_a_wiring_frees_what_it_holds() -> None:
