@@ -1,4 +1,4 @@
-"""What the generator and the gate learn from the target sound, tick by tick."""
+"""What the generator and the gate learn from sound, tick by tick."""
 
 from __future__ import annotations
 
@@ -8,9 +8,17 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.mel import SILENCE, MelSettings, MelStream, WindowPlacement, cut_windows
+from engine.mel import (
+    SAMPLE_RATE,
+    SILENCE,
+    MelSettings,
+    MelStream,
+    WindowPlacement,
+    cut_windows,
+)
 from engine.resample import Resampler, to_mono
-from stream.core.sound import SOUND_RATE, Sound
+from stream.core.sound import CHANNELS, SOUND_RATE, Sound
+from stream.core.voice import Hop, VoiceActivity
 
 _KEPT_S: Final = 6.0  # of mel columns: more than the longest delay
 
@@ -63,3 +71,26 @@ class Hearing:
         windows = cut_windows(self._kept, starts, self._placement.columns)
         share = np.asarray(amounts, np.float32).reshape(-1, 1, 1, 1)
         return np.asarray(SILENCE + share * (windows - SILENCE), dtype=np.float32)
+
+
+class VoiceHearing:
+    """Where a speaker's own voice sounds.
+
+    Args:
+        at_s: the time of the first sample that is heard.
+
+    Raises:
+        ConfigError: the package that brings the network is missing.
+    """
+
+    def __init__(self, at_s: float = 0.0) -> None:
+        self._copy = Resampler(SOUND_RATE, SAMPLE_RATE, CHANNELS)
+        self._activity = VoiceActivity()
+        self._activity.reset(at_s)
+        self.mono: NDArray[np.float32] = np.zeros(0, np.float32)
+        """The 16 kHz copy of what was heard last, float32 (m,)."""
+
+    def hear(self, block: Sound) -> list[Hop]:
+        """Take the next sound, float32 (n, 2) at 48 kHz, and give the hops that it completes."""
+        self.mono = self._copy.push(block)
+        return self._activity.push(self.mono)

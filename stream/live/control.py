@@ -46,8 +46,8 @@ class SessionControl:
                 name: {"state": "waiting" if text else "running", "text": text or ""}
                 for name, text in found.items()
             },
-            "sound_level": round(session.sound_level, 3),
-            "microphone_level": round(session.voice_level, 3),
+            "sound_level": round(session.line.sound_level, 3),
+            "microphone_level": round(session.line.voice_level, 3),
             **self._facts,
         }
 

@@ -77,6 +77,11 @@ class Painter:
         """Whether a chunk can be painted: the generator runs and knows the person."""
         return self._engine is not None and self._slot is not None
 
+    @property
+    def broken(self) -> bool:
+        """Whether the generator is being started again; it takes the last identity by itself."""
+        return self._engine is None
+
     async def start(self) -> None:
         """Load the generator and paint once with each number of frames, which is slow at first.
 
