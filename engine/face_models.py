@@ -7,7 +7,6 @@ follow the model cards of BlazeFace and Face Mesh.
 
 from __future__ import annotations
 
-import importlib.util
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -17,7 +16,7 @@ import numpy as np
 import openvino as ov
 from numpy.typing import NDArray
 
-from engine.errors import ConfigError
+from engine.model_files import model_folder
 
 MESH_POINTS: Final = 468
 """Points of the face mesh."""
@@ -39,8 +38,6 @@ SAME_FACE_IOU: Final = 0.3
 SURE_SCORE: Final = 0.75
 # Above this size (pixels) a picture is averaged down before the detectors sample it.
 FINE_PICTURE_PX: Final = 1024
-
-INSTALL_HINT: Final = "python -m pip install --no-deps mediapipe==0.10.21"
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,21 +94,6 @@ _SHORT_RANGE: Final = _DetectorSpec(
 _FULL_RANGE: Final = _DetectorSpec(
     "face_detection/face_detection_full_range_sparse.tflite", 192, ((4, 1),)
 )
-
-
-def model_folder() -> Path:
-    """The folder of mediapipe's model files, found without importing mediapipe.
-
-    Raises:
-        ConfigError: mediapipe is not installed, or is a release without the models.
-    """
-    spec = importlib.util.find_spec("mediapipe")
-    for place in (spec.submodule_search_locations or ()) if spec else ():
-        folder = Path(place) / "modules"
-        if (folder / _SHORT_RANGE.file).is_file():
-            return folder
-    found = "this mediapipe carries none" if spec else "mediapipe is not installed"
-    raise ConfigError(f"The face models are missing ({found}): run `{INSTALL_HINT}`.")
 
 
 def _compile(core: Any, path: Path, threads: int) -> Any:
@@ -211,7 +193,7 @@ class FaceModels:
         Raises:
             ConfigError: the model files are missing.
         """
-        folder = model_folder()
+        folder = model_folder("mediapipe", "modules", _SHORT_RANGE.file, "face models")
         core = ov.Core()
         self._detectors = [_Detector(core, folder, s, threads) for s in (_SHORT_RANGE, _FULL_RANGE)]
         mesh = _compile(core, folder / "face_landmark" / "face_landmark.tflite", threads)

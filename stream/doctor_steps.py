@@ -7,6 +7,8 @@ broken in a terminal of 80 columns.
 from dataclasses import dataclass
 from typing import Final, Literal
 
+from engine.model_files import INSTALL_HINT
+
 Family = Literal["linux", "macos", "windows"]
 Packager = Literal["apt", "dnf", "pacman", ""]
 
@@ -341,8 +343,8 @@ def backend() -> str:
 def face_models() -> str:
     """The networks that find faces are not there."""
     return step(
-        "Install the release of mediapipe that carries them, without what it asks for:",
-        "python -m pip install --no-deps mediapipe==0.10.21",
+        "Install the releases that carry them, without what they ask for:",
+        INSTALL_HINT,
     )
 
 

