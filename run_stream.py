@@ -1,4 +1,4 @@
-"""lipstream's commands, ``python run_stream.py demo | camera | dub …``: parsed and started here."""
+"""lipstream's commands, ``run_stream.py demo | camera | relay | dub …``, parsed and started."""
 
 import argparse
 import asyncio
@@ -97,6 +97,29 @@ def _live(arguments: argparse.Namespace) -> int:
     return SUCCESS
 
 
+def _relay(arguments: argparse.Namespace) -> int:
+    from stream.relay.config import RelaySettings
+
+    settings = RelaySettings.load(arguments.config, **arguments.settings)
+    if arguments.word == "token":
+        from stream.relay.access import Access
+
+        token = Access(settings.secret or None).mint(
+            arguments.room,
+            arguments.acts,
+            lifetime=arguments.lifetime,
+            speaker=arguments.speaker,
+            language=arguments.language,
+        )
+        print(token)
+        return SUCCESS
+    settings.check_access()
+    from stream.relay.serve import serve
+
+    asyncio.run(serve(settings, lambda line: print(line, flush=True)))
+    return SUCCESS
+
+
 def _doctor(arguments: argparse.Namespace) -> int:
     from rich.console import Console
 
@@ -110,7 +133,7 @@ def _doctor(arguments: argparse.Namespace) -> int:
     return exit_code(checks)
 
 
-_COMMANDS: Final = {"dub": _dub, "demo": _live, "camera": _live, "doctor": _doctor}
+_COMMANDS: Final = {"dub": _dub, "demo": _live, "camera": _live, "relay": _relay, "doctor": _doctor}
 
 
 if __name__ == "__main__":

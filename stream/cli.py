@@ -9,7 +9,9 @@ from pathlib import Path
 
 from engine.errors import ConfigError
 from stream.cli_live import add_live_commands, split_size
+from stream.cli_relay import add_relay_command
 from stream.config import Settings
+from stream.relay.config import RelaySettings
 
 
 def parse(argv: list[str] | None = None) -> argparse.Namespace:
@@ -21,9 +23,10 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
         argv: the words after the program's name; the process's own by default.
 
     Returns:
-        ``command`` is ``dub``, ``demo``, ``camera`` or ``doctor``; ``inputs`` are the files to read
-        and ``out`` the one to write, None for none; ``settings`` holds the flags that are fields of
-        :class:`stream.config.Settings`, None where not given.
+        ``command`` is ``dub``, ``demo``, ``camera``, ``relay`` or ``doctor``; ``inputs`` are the
+        files to read and ``out`` the one to write, None for none; ``settings`` holds the flags that
+        are fields of :class:`stream.config.Settings`, or, for ``relay``, of
+        :class:`stream.relay.config.RelaySettings`, None where not given.
     """
     parser = argparse.ArgumentParser(
         description="Make a speaker's mouth follow other audio.",
@@ -46,10 +49,12 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     _add_common(dub)
 
     add_live_commands(commands, _add_common)
+    add_relay_command(commands)
 
     arguments = parser.parse_args(argv)
     arguments.inputs = [arguments.face, arguments.speech] if arguments.command == "dub" else []
-    names = {field.name for field in dataclasses.fields(Settings)}
+    kind = RelaySettings if arguments.command == "relay" else Settings
+    names = {field.name for field in dataclasses.fields(kind)}
     arguments.settings = {name: value for name, value in vars(arguments).items() if name in names}
     arguments.settings |= split_size(arguments)
     return arguments

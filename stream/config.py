@@ -2,15 +2,26 @@
 
 import dataclasses
 import os
-import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Final, Self
 
 from engine.bundle import STARTER
 from engine.errors import ConfigError
+from stream.setting_sources import (
+    PATH,
+    SWITCH,
+    TEXT,
+    WHOLE,
+    from_environment,
+    from_table,
+    parse_file,
+)
 
 PREFIX = "LIPSTREAM_"
+TABLES = ("relay",)
+"""Parts of the file that hold the settings of one command."""
+
 X264_PRESETS = (
     "ultrafast",
     "superfast",
@@ -66,13 +77,13 @@ class Settings:
     page_port: int = 8765
 
     def __post_init__(self) -> None:
-        _within("threads", self.threads, 1, 64)
-        _within("x264_crf", self.x264_crf, 0, 51)
-        _within("width", self.width, 64, 3840)
-        _within("height", self.height, 64, 2160)
-        _within("fps", self.fps, 5, 60)
-        _within("delay_ms", self.delay_ms, 300, 1000)
-        _within("page_port", self.page_port, 0, 65535)
+        within("threads", self.threads, 1, 64)
+        within("x264_crf", self.x264_crf, 0, 51)
+        within("width", self.width, 64, 3840)
+        within("height", self.height, 64, 2160)
+        within("fps", self.fps, 5, 60)
+        within("delay_ms", self.delay_ms, 300, 1000)
+        within("page_port", self.page_port, 0, 65535)
         if self.width % 2 or self.height % 2:
             raise ConfigError(
                 f"width and height must be even, as cameras have it, not {self.width} by"
@@ -100,84 +111,41 @@ class Settings:
         Raises:
             ConfigError: the file can't be read, or a field is unknown or has an illegal value.
         """
-        values = {} if file is None else _from_file(file)
-        values |= _from_environment(os.environ if environment is None else environment)
+        content = parse_file(file)
+        flat = {name: value for name, value in content.items() if name not in TABLES}
+        values = from_table(flat, file, READERS)
+        values |= from_environment(
+            os.environ if environment is None else environment, PREFIX, READERS
+        )
         values |= {name: value for name, value in flags.items() if value is not None}
         return cls(**values)
 
 
-def _within(name: str, value: int, least: int, most: int) -> None:
+def within(name: str, value: float, least: float, most: float) -> None:
+    """See that a number is not too small or large.
+
+    Raises:
+        ConfigError: it is.
+    """
     if not least <= value <= most:
         raise ConfigError(f"{name} must be {least} to {most}, not {value}.")
 
 
-def _from_file(file: Path) -> dict[str, Any]:
-    try:
-        content = tomllib.loads(file.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(
-            f"The settings {file} can't be read ({error.strerror}); check the path."
-        ) from error
-    except ValueError as error:  # no UTF-8, or no TOML
-        raise ConfigError(f"The settings {file} are not valid TOML ({error}).") from error
-    values: dict[str, Any] = {}
-    for name, value in content.items():
-        if name not in _READERS:
-            raise ConfigError(
-                f"{file} sets {name!r}, which is no setting; there are: {', '.join(_READERS)}."
-            )
-        kind = _READERS[name].kind
-        if type(value) is not kind:
-            raise ConfigError(f"{name} in {file} must be {_KINDS[kind]}, not {value!r}.")
-        values[name] = file.parent / str(value) if name == "bundle_folder" else value
-    return values
-
-
-def _from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
-    values = {}
-    for name, reader in _READERS.items():
-        variable = PREFIX + name.upper()
-        text = environment.get(variable, "").strip()
-        if not text:
-            continue
-        try:
-            values[name] = reader.from_text(text)
-        except ValueError as error:
-            raise ConfigError(f"{variable} must be {_KINDS[reader.kind]}, not {text!r}.") from error
-    return values
-
-
-def _switch(text: str) -> bool:
-    try:
-        return _SWITCHES[text.lower()]
-    except KeyError as error:
-        raise ValueError(text) from error
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class _Reader:
-    kind: type  # in a TOML file
-    from_text: Callable[[str], Any]  # from an environment variable
-
-
-_KINDS = {str: "a text", int: "a whole number", bool: "true or false"}
-_SWITCHES = {"1": True, "true": True, "yes": True, "on": True}
-_SWITCHES |= {"0": False, "false": False, "no": False, "off": False}
-_READERS = {
-    "bundle_folder": _Reader(str, Path),
-    "threads": _Reader(int, int),
-    "badge": _Reader(bool, _switch),
-    "x264_crf": _Reader(int, int),
-    "x264_preset": _Reader(str, str),
-    "camera": _Reader(str, str),
-    "target_audio": _Reader(str, str),
-    "source_audio": _Reader(str, str),
-    "virtual_camera": _Reader(str, str),
-    "virtual_mic": _Reader(str, str),
-    "width": _Reader(int, int),
-    "height": _Reader(int, int),
-    "fps": _Reader(int, int),
-    "delay_ms": _Reader(int, int),
-    "own_voice": _Reader(bool, _switch),
-    "page_port": _Reader(int, int),
+READERS: Final = {
+    "bundle_folder": PATH,
+    "threads": WHOLE,
+    "badge": SWITCH,
+    "x264_crf": WHOLE,
+    "x264_preset": TEXT,
+    "camera": TEXT,
+    "target_audio": TEXT,
+    "source_audio": TEXT,
+    "virtual_camera": TEXT,
+    "virtual_mic": TEXT,
+    "width": WHOLE,
+    "height": WHOLE,
+    "fps": WHOLE,
+    "delay_ms": WHOLE,
+    "own_voice": SWITCH,
+    "page_port": WHOLE,
 }

@@ -24,11 +24,15 @@ class Delay:
     Args:
         start_s: the delay to begin with.
         adapt: whether it may change at all.
+        least_s: it never shrinks below.
     """
 
-    def __init__(self, start_s: float = START_S, *, adapt: bool = True) -> None:
+    def __init__(
+        self, start_s: float = START_S, *, adapt: bool = True, least_s: float = LEAST_S
+    ) -> None:
         self.ticks = math.ceil(start_s / TICK_S - 1e-6)
         self._adapt = adapt
+        self._least_s = least_s
         self._needed: deque[float] = deque(maxlen=_REMEMBERED)
 
     @property
@@ -39,6 +43,10 @@ class Delay:
     def painted(self, needed_s: float) -> None:
         """A chunk was painted this long after its first picture was taken."""
         self._needed.append(needed_s)
+
+    def arrived(self, after_s: float) -> None:
+        """A picture that is not to be painted was there this long after it was taken."""
+        self._needed.append(after_s)
 
     def change(self) -> int:
         """Move by one small step if it is due; to be asked only while nothing sounds.
@@ -56,7 +64,7 @@ class Delay:
         elif (
             len(self._needed) == _REMEMBERED
             and needed_s + _SPARE_S < self.seconds
-            and self.seconds > LEAST_S
+            and self.seconds > self._least_s
         ):
             step = -_FALL_TICKS
         if step:

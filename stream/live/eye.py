@@ -56,6 +56,7 @@ class Eye:
         deliver: takes each picture, on the event loop.
 
     Attributes:
+        tracking: whether faces are looked for; may be switched at any time.
         trouble: one sentence while the camera is gone, else None.
         dropped: pictures that the event loop was too slow for.
     """
@@ -72,6 +73,7 @@ class Eye:
         self._sent = self._taken = 0  # each written by one thread only
         self._stop = threading.Event()
         self._chosen: tuple[float, float] | None = None
+        self.tracking = True
         self.trouble: str | None = None
         self.dropped = 0
 
@@ -125,7 +127,7 @@ class Eye:
                 self._chosen = None
                 height, width = picture.shape[:2]
                 tracker.choose(chosen[0] * width, chosen[1] * height)
-            face = tracker.update(picture, captured.time)
+            face = tracker.update(picture, captured.time) if self.tracking else None
             crop = None if face is None else face.crop(picture)
             judged = face is not None and crop is not None and count % _COST_EVERY == 0
             cost = reference_cost(face, crop) if judged and face and crop is not None else None

@@ -185,6 +185,8 @@ class Line:
         self._gate.lips(pts, lips_move)
         if not self.core.seen(pts, seen, self._trouble(seen), now):
             self.meters.dropped("order")
+        if self._painter is None:
+            self.delay.arrived(now - pts)
         self._last = seen
         self._news.set()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from typing import Final, Protocol, TypeVar
 
 import numpy as np
@@ -34,6 +35,8 @@ class PaintEngine(Protocol):
     def replace_identity(self, slot: int, identity: NDArray[np.uint8]) -> None: ...  # noqa: D102
 
     def step(self, chunks: Mapping[int, Chunk]) -> dict[int, NDArray[np.uint8]]: ...  # noqa: D102
+
+    def close(self, slot: int) -> None: ...  # noqa: D102
 
 
 class Painter:
@@ -90,6 +93,11 @@ class Painter:
         """
         self._engine = await self._worker.do(self._load)
 
+    def begin(self) -> None:
+        """Load the generator meanwhile, and again for as long as that fails."""
+        work = self._load_until_it_works(rest_first=False)
+        self._restarting = asyncio.get_running_loop().create_task(work)
+
     async def set_identity(self, crop: NDArray[np.uint8]) -> bool:
         """Take another identity reference, uint8 (S, S, 3); False where the generator failed."""
         self._identity = crop
@@ -125,9 +133,14 @@ class Painter:
         return painted[0]
 
     async def close(self) -> None:
-        """End the thread, unless it hangs."""
+        """Give the slot back and end the thread, unless it hangs."""
         if self._restarting is not None:
             self._restarting.cancel()
+        engine, self._engine = self._engine, None
+        if engine is not None:
+            with suppress(TimeoutError, LipstreamError):
+                closing = self._worker.do(lambda: engine.close(self._spare))
+                await asyncio.wait_for(closing, self._stall_s)
         await self._worker.end()
 
     async def _try(self, job: Callable[[], None]) -> bool:
@@ -157,13 +170,15 @@ class Painter:
     def _break(self, trouble: str) -> None:
         self.trouble = trouble
         self._engine, self._slot = None, None
-        self._restarting = asyncio.get_running_loop().create_task(self._restart())
+        self._restarting = asyncio.get_running_loop().create_task(self._load_until_it_works())
 
-    async def _restart(self) -> None:
+    async def _load_until_it_works(self, *, rest_first: bool = True) -> None:
         while True:
-            await self._pause(_RETRY_S[min(self._failures, len(_RETRY_S) - 1)])
-            self._failures += 1
-            self.restarts += 1
+            if rest_first:
+                await self._pause(_RETRY_S[min(self._failures, len(_RETRY_S) - 1)])
+                self._failures += 1
+                self.restarts += 1
+            rest_first = True
             try:
                 self._engine = await self._worker.do(self._load)
             except LipstreamError as error:

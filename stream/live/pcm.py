@@ -9,161 +9,65 @@ import asyncio
 import errno
 import logging
 import socket
-import struct
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Final, Literal, TypeAlias
+from typing import Final, Literal
 from urllib.parse import urlsplit
 
-import numpy as np
-from numpy.typing import NDArray
-
-from engine.errors import ConfigError, LipstreamError, MediaError
+from engine.errors import ConfigError, MediaError
 from stream.core.intake import PushedIntake
+from stream.core.pcm_messages import End, Flush, Format, Message, Pcm, PcmError, PcmParser
 from stream.live.worker import Worker
 
 log = logging.getLogger(__name__)
 
 DEFAULT_HOST: Final = "127.0.0.1"
-LONGEST: Final = 1 << 20
-"""Bytes of a message's payload at most."""
-
-RATES: Final = (8_000, 192_000)
-MOST_CHANNELS: Final = 2
-
-_FORMAT, _PCM, _END, _FLUSH = 1, 2, 3, 4
-_HEADER = struct.Struct(">BI")
-_FORMAT_PAYLOAD = struct.Struct(">IB")
-
-_READ: Final = 1 << 16  # bytes
+_READ: Final = 1 << 14  # bytes: even of the smallest messages no more than 5 ms of work
 _PIECE_S: Final = 0.25  # pushed at once; the intake must hold more than this
 _PAUSE_S: Final = 0.05
 _MOST_SILENT: Final = 8  # connections without a format yet; the oldest makes room
 
 
-class PcmError(LipstreamError):
-    """A connection does not speak as it should."""
+class PcmFeed:
+    """Pushes what a translator sends into an intake, off the event loop.
 
-
-@dataclass(frozen=True, slots=True)
-class Format:
-    """What the sound that follows is like.
-
-    Attributes:
-        rate: Hz.
-        channels: 1 or 2.
+    Args:
+        intake: what the session pulls from.
+        worker: where sound is converted: a second of speech takes 2 ms.
+        pause: waits so many seconds.
     """
 
-    rate: int
-    channels: int
+    def __init__(
+        self, intake: PushedIntake, worker: Worker, pause: Callable[[float], Awaitable[None]]
+    ) -> None:
+        self._intake = intake
+        self._worker = worker
+        self._pause = pause
 
+    async def push(self, sound: Pcm, *, begins: Callable[[], None] | None = None) -> None:
+        """Push a message of sound; while the intake is full, wait.
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Pcm:
-    """The next sound.
-
-    Attributes:
-        samples: int16 (n, channels).
-        rate: Hz.
-    """
-
-    samples: NDArray[np.int16]
-    rate: int
-
-
-@dataclass(frozen=True, slots=True)
-class End:
-    """The utterance is complete."""
-
-
-@dataclass(frozen=True, slots=True)
-class Flush:
-    """What was not heard yet is not wanted any more."""
-
-
-Message: TypeAlias = Format | Pcm | End | Flush
-
-
-class PcmParser:
-    """Takes the bytes of one connection apart; holds one message at most.
-
-    Attributes:
-        error: why the bytes are no messages; nothing is read after them.
-    """
-
-    def __init__(self) -> None:
-        self._bytes = bytearray()
-        self._format: Format | None = None
-        self.error: PcmError | None = None
-
-    @property
-    def amid(self) -> bool:
-        """Whether the bytes so far end within a message."""
-        return bool(self._bytes)
-
-    def feed(self, data: bytes) -> list[Message]:
-        """Take the next bytes, cut anywhere; never raises.
-
-        Returns:
-            The messages that are complete with them, up to the first error.
+        Args:
+            sound: of any length.
+            begins: called just before its first sample goes in.
         """
-        messages: list[Message] = []
-        if self.error is not None:
-            return messages
-        self._bytes += data
-        try:
-            while (message := self._next()) is not None:
-                messages.append(message)
-        except PcmError as error:
-            self.error = error
-            self._bytes.clear()
-        return messages
+        piece = round(_PIECE_S * sound.rate)
+        for start in range(0, len(sound.samples), piece):
+            part = sound.samples[start : start + piece]
+            while self._intake.room_s < len(part) / sound.rate:
+                await self._pause(_PAUSE_S)
+            if start == 0 and begins is not None:
+                begins()
+            await self._worker.do(partial(self._intake.push, part, sound.rate))
 
-    def _next(self) -> Message | None:
-        held = self._bytes
-        if held and not _FORMAT <= held[0] <= _FLUSH:
-            raise PcmError(f"message type {held[0]} is unknown")
-        if len(held) < _HEADER.size:
-            return None
-        kind, length = _HEADER.unpack_from(held)
-        self._check(kind, length)
-        end = _HEADER.size + length
-        if len(held) < end:
-            return None
-        payload = bytes(held[_HEADER.size : end])
-        del held[:end]
-        if kind == _FORMAT:
-            self._format = _format(payload)
-            return self._format
-        if kind == _PCM:
-            assert self._format is not None
-            samples = np.frombuffer(payload, "<i2").astype(np.int16)
-            return Pcm(samples.reshape(-1, self._format.channels), self._format.rate)
-        return End() if kind == _END else Flush()
+    async def end(self) -> None:
+        """The utterance is complete."""
+        await self._worker.do(self._intake.end_utterance)
 
-    def _check(self, kind: int, length: int) -> None:
-        """Refuse a message by its header, before its payload is waited for."""
-        if length > LONGEST:
-            raise PcmError(f"a message of {length} bytes is too long; at most {LONGEST} are taken")
-        if kind == _FORMAT and length != _FORMAT_PAYLOAD.size:
-            raise PcmError(f"a format has {_FORMAT_PAYLOAD.size} bytes, not {length}")
-        if kind == _PCM:
-            if self._format is None:
-                raise PcmError("sound came before its format")
-            if length % (2 * self._format.channels):
-                raise PcmError(f"{length} bytes are no whole number of samples")
-        if kind in (_END, _FLUSH) and length:
-            raise PcmError(f"message type {kind} has no payload, not {length} bytes")
-
-
-def _format(payload: bytes) -> Format:
-    rate, channels = _FORMAT_PAYLOAD.unpack(payload)
-    if not RATES[0] <= rate <= RATES[1]:
-        raise PcmError(f"a rate of {rate} Hz is impossible; {RATES[0]} to {RATES[1]} are taken")
-    if not 1 <= channels <= MOST_CHANNELS:
-        raise PcmError(f"{channels} channels are impossible; 1 or 2 are taken")
-    return Format(rate, channels)
+    async def flush(self) -> None:
+        """Discard what was not heard yet."""
+        await self._worker.do(self._intake.flush)
 
 
 class PcmServer:
@@ -193,10 +97,9 @@ class PcmServer:
     ) -> None:
         self._host = host or DEFAULT_HOST
         self._port = port
-        self._intake = intake
-        self._pause = pause
         self._server: asyncio.Server | None = None
-        self._worker = Worker("pcm")  # a second of speech takes 2 ms to push
+        self._worker = Worker("pcm")
+        self._feed = PcmFeed(intake, self._worker, pause)
         self._tasks: dict[asyncio.Task[None], None] = {}  # oldest first
         self._speaker: asyncio.Task[None] | None = None
         self.state: Literal["closed", "waiting", "connected"] = "closed"
@@ -292,7 +195,7 @@ class PcmServer:
             self._speaker = None
             self.state = "waiting"
         if connection.heard:
-            await self._worker.do(self._intake.end_utterance)
+            await self._feed.end()
 
     async def _read(self, connection: _Connection) -> None:
         parser = PcmParser()
@@ -302,27 +205,24 @@ class PcmServer:
                 await self._act(message, connection)
             if parser.error is not None:
                 raise parser.error
+            await asyncio.sleep(0)  # of many small messages none may have had to wait
             if not data:
                 if parser.amid:
                     raise PcmError("it ended within a message")
                 return
 
     async def _act(self, message: Message, connection: _Connection) -> None:
-        intake, worker = self._intake, self._worker
         match message:
             case Format():
                 await self._take_over(connection)
-            case Pcm(samples=samples, rate=rate):
-                piece = round(_PIECE_S * rate)
-                for start in range(0, len(samples), piece):
-                    part = samples[start : start + piece]
-                    while intake.room_s < len(part) / rate:
-                        await self._pause(_PAUSE_S)  # meanwhile TCP holds the translator back
-                    await worker.do(partial(intake.push, part, rate))
+            case Pcm():
+                await self._feed.push(message)  # while it waits, TCP holds the translator back
             case End() if connection.heard:
-                await worker.do(intake.end_utterance)
+                await self._feed.end()
             case Flush() if connection.heard:
-                await worker.do(intake.flush)
+                await self._feed.flush()
+            case _:
+                pass  # a time, which maps nothing here, or one whose turn it is not
 
     async def _take_over(self, connection: _Connection) -> None:
         before, self._speaker = self._speaker, connection.task

@@ -1,13 +1,14 @@
-"""What keeps other sites away from a page that is served on this computer.
+"""What keeps other sites away from the pages that this program serves.
 
-A page of another site may send requests here from the user's browser. By rebinding its name to
-127.0.0.1 it might even read the answers: hence the check of the Host. What changes anything must
-come from our own page: hence the check of the Origin.
+A page of another site may send requests to this computer from the user's browser. By rebinding its
+name to 127.0.0.1 it might even read the answers: hence the check of the Host. What changes anything
+must come from our own page: hence the check of the Origin.
 """
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Collection
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -39,21 +40,34 @@ _SENTENCES: Final = {
 }
 
 
-def guard(host: str) -> Middleware:
+def guard(
+    host: str,
+    *,
+    check_host: bool = True,
+    check_origin: bool = True,
+    allowed_origins: Collection[str] = (),
+) -> Middleware:
     """A middleware that refuses what other sites send.
 
     Args:
         host: the name or address that the server is bound to.
+        check_host: whether requests must name this computer, or ``host``, as where they go. Needed
+            where only this computer can reach the server; wrong behind a proxy.
+        check_origin: whether what changes anything must come from a page of this server. Needed
+            where a request is trusted for where it comes from, and not for a token in it.
+        allowed_origins: other sites whose pages may do the same as our own.
     """
     names = OWN_NAMES | {host.lower().strip("[]")}
 
     @web.middleware
     async def check(request: web.Request, handler: Handler) -> web.StreamResponse:
-        if _name(request.headers.get("Host", "")) not in names:
+        given = request.headers.get("Host", "")
+        if check_host and _name(given) not in names:
             return web.Response(status=403, text="This page has another address than that.")
         origin = request.headers.get("Origin")
-        own = f"{request.scheme}://{request.headers['Host']}"
-        if request.method not in _CHANGES_NOTHING and origin not in (None, own):
+        own = f"{request.scheme}://{given}"
+        foreign = origin not in (None, own) and origin not in allowed_origins
+        if check_origin and foreign and request.method not in _CHANGES_NOTHING:
             return web.Response(status=403, text="Only lipstream's own page may do that.")
         return await handler(request)
 

@@ -27,6 +27,7 @@ _PAGE: Final = Path(__file__).parent / "page"
 _FILES: Final = {
     "/": ("index.html", "text/html"),
     "/page.js": ("page.js", "text/javascript"),
+    "/common.css": ("common.css", "text/css"),
     "/page.css": ("page.css", "text/css"),
 }
 _SHUTDOWN_S: Final = 1.0

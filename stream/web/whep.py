@@ -2,47 +2,22 @@
 
 from __future__ import annotations
 
-import asyncio
-import logging
 import secrets
-from dataclasses import dataclass, field
 from typing import Final
 
 from aiohttp import web
-from aiortc import (
-    RTCConfiguration,
-    RTCPeerConnection,
-    RTCRtpCodecCapability,
-    RTCRtpSender,
-    RTCSessionDescription,
-)
-from aiortc.exceptions import OperationError
 
-from stream.web.bit_rate import set_bit_rate
-from stream.web.broadcast import Broadcast, Which
-from stream.web.offer import LARGEST_OFFER, Offer, OfferError, read_offer
-from stream.web.tracks import PictureTrack, SoundTrackOut
-
-log = logging.getLogger(__name__)
+from stream.web.broadcast import Broadcast
+from stream.web.offer import LARGEST_OFFER, OfferError, read_offer
+from stream.web.peers import Peers, PeersFullError
+from stream.web.picture_stream import Which
+from stream.web.viewer import Viewer, check_aiortc
 
 MOST_VIEWERS: Final = 8
 SDP: Final = "application/sdp"
 
-_ANSWER_S: Final = 5.0  # to make an answer
-_CONNECT_S: Final = 15.0  # from the answer to a connection; DTLS repeats lost packets slowly
-_CLOSE_S: Final = 3.0
 _SOURCE_RETRY_S: Final = 1
 _ROOM_RETRY_S: Final = 5
-
-
-@dataclass(eq=False)
-class _Viewer:
-    """One viewer's connection."""
-
-    connection: RTCPeerConnection
-    tracks: list[PictureTrack | SoundTrackOut] = field(default_factory=list)
-    connected: asyncio.Event = field(default_factory=asyncio.Event)
-    watchdog: asyncio.Task[None] | None = None
 
 
 class Whep:
@@ -60,18 +35,16 @@ class Whep:
     def __init__(
         self, broadcast: Broadcast, *, prefix: str = "/whep", most_viewers: int = MOST_VIEWERS
     ) -> None:
-        set_bit_rate()
+        check_aiortc()
         self._broadcast = broadcast
         self._prefix = prefix
         self._most_viewers = most_viewers
-        self._viewers: dict[str, _Viewer] = {}
-        self._closing: set[asyncio.Task[None]] = set()
-        self._closed = False
+        self._peers = Peers(most=most_viewers)
 
     @property
     def viewers(self) -> int:
         """How many there are, those included that are being connected."""
-        return len(self._viewers)
+        return len(self._peers)
 
     def add_routes(self, app: web.Application) -> None:
         """Serve the endpoints and the sessions' URLs."""
@@ -86,11 +59,7 @@ class Whep:
 
     async def close(self) -> None:
         """End all viewers' sessions; new ones are refused."""
-        self._closed = True
-        for name in [*self._viewers]:
-            self._remove(name)
-        if self._closing:
-            await asyncio.wait(self._closing, timeout=_CLOSE_S)
+        await self._peers.close()
 
     def _add_endpoint(self, app: web.Application, which: Which) -> None:
         async def post(request: web.Request) -> web.Response:
@@ -115,27 +84,20 @@ class Whep:
             return _refusal(error.status, str(error))
         if not self._broadcast.live:
             return _refusal(409, "There is no picture yet; try again soon.", _SOURCE_RETRY_S)
-        if self._closed or len(self._viewers) >= self._most_viewers:
+        name = secrets.token_urlsafe(24)
+        viewer = Viewer(self._broadcast, which, offer.kinds)
+        try:
+            answer = await self._peers.answer(name, offer.sdp, viewer)
+        except PeersFullError:
             return _refusal(
                 503,
                 f"All {self._most_viewers} places for viewers are taken; close another page first.",
                 _ROOM_RETRY_S,
             )
-        name = secrets.token_urlsafe(24)
-        viewer = _Viewer(RTCPeerConnection(RTCConfiguration(iceServers=[])))
-        self._viewers[name] = viewer
-        try:
-            answer = await asyncio.wait_for(self._answer(viewer, offer, which), _ANSWER_S)
         except OfferError as error:
-            self._remove(name)
-            return _refusal(error.status, str(error))
-        except TimeoutError:
-            self._remove(name)
-            return _refusal(503, "This computer is too busy to answer.", _ROOM_RETRY_S)
-        except asyncio.CancelledError:
-            self._remove(name)
-            raise
-        self._watch(name, viewer)
+            return _refusal(
+                error.status, str(error), _ROOM_RETRY_S if error.status == 503 else None
+            )
         return web.Response(
             status=201,
             body=answer.encode("ascii"),
@@ -144,13 +106,12 @@ class Whep:
 
     async def _end(self, request: web.Request) -> web.Response:
         name = request.match_info["name"]
-        if name not in self._viewers:
+        if not self._peers.end(name):
             return _refusal(404, "There is no such session; it may have ended already.")
-        self._remove(name)
         return web.Response()
 
     async def _session_exists(self, request: web.Request) -> web.Response:
-        if request.match_info["name"] not in self._viewers:
+        if request.match_info["name"] not in self._peers:
             return _refusal(404, "There is no such session; it may have ended already.")
         return web.Response(status=204)
 
@@ -158,81 +119,9 @@ class Whep:
         return web.Response(status=204, headers={"Allow": "DELETE, GET, HEAD, OPTIONS, PATCH"})
 
     async def _no_patch(self, request: web.Request) -> web.Response:
-        if request.match_info["name"] not in self._viewers:
+        if request.match_info["name"] not in self._peers:
             return _refusal(404, "There is no such session; it may have ended already.")
         return _refusal(422, "Neither trickle nor restart is supported: post a new offer.")
-
-    # Connections
-
-    async def _answer(self, viewer: _Viewer, offer: Offer, which: Which) -> str:
-        connection = viewer.connection
-        try:
-            for kind in offer.kinds:
-                track = (
-                    PictureTrack(self._broadcast, which)
-                    if kind == "video"
-                    else SoundTrackOut(self._broadcast)
-                )
-                viewer.tracks.append(track)
-                transceiver = connection.addTransceiver(track, "sendonly")
-                if kind == "video":
-                    transceiver.setCodecPreferences(_video_codecs())
-            await connection.setRemoteDescription(RTCSessionDescription(offer.sdp, "offer"))
-            await connection.setLocalDescription(await connection.createAnswer())
-            return str(connection.localDescription.sdp)
-        except OperationError as error:
-            raise OfferError(422, "Offer video as VP8 or H.264, and audio as Opus.") from error
-        except Exception as error:
-            # aiortc's parser meets what it does not expect with any kind of error.
-            log.info("an offer was refused", exc_info=True)
-            raise OfferError(400, "The offer can't be answered: it is malformed.") from error
-
-    def _watch(self, name: str, viewer: _Viewer) -> None:
-        """Remove the viewer when its connection fails, ends, or does not come about."""
-        connection = viewer.connection
-
-        def changed() -> None:
-            if connection.connectionState == "connected":
-                viewer.connected.set()
-            elif connection.connectionState in ("failed", "closed"):
-                self._remove(name)
-
-        async def overdue() -> None:
-            try:
-                await asyncio.wait_for(viewer.connected.wait(), _CONNECT_S)
-            except TimeoutError:
-                log.info("a viewer did not connect")
-                self._remove(name)
-
-        connection.on("connectionstatechange", changed)
-        viewer.watchdog = asyncio.create_task(overdue())
-        changed()
-
-    def _remove(self, name: str) -> None:
-        viewer = self._viewers.pop(name, None)
-        if viewer is None:
-            return
-        if viewer.watchdog is not None and viewer.watchdog is not asyncio.current_task():
-            viewer.watchdog.cancel()
-        for track in viewer.tracks:
-            track.stop()
-        task = asyncio.create_task(_close(viewer.connection))
-        self._closing.add(task)
-        task.add_done_callback(self._closing.discard)
-
-
-def _video_codecs() -> list[RTCRtpCodecCapability]:
-    """VP8 first: it takes a third of the time of H.264."""
-    codecs = RTCRtpSender.getCapabilities("video").codecs
-    return sorted(codecs, key=lambda codec: bool(codec.mimeType != "video/VP8"))
-
-
-async def _close(connection: RTCPeerConnection) -> None:
-    try:
-        await asyncio.wait_for(connection.close(), _CLOSE_S)
-    except (TimeoutError, AttributeError, ConnectionError):
-        # AttributeError: aiortc's transports of a connection that got stuck half way.
-        log.warning("a viewer's connection did not close cleanly", exc_info=True)
 
 
 async def _endpoint_options(request: web.Request) -> web.Response:

@@ -5,7 +5,7 @@ import pytest
 
 from engine.bundle import STARTER
 from engine.errors import ConfigError
-from stream.config import _READERS, Settings
+from stream.config import READERS, Settings
 
 pytestmark = pytest.mark.unit
 
@@ -35,7 +35,7 @@ def test_flags_win_over_environment_over_file_over_defaults(tmp_path: Path) -> N
 
 
 def test_every_field_can_be_set_everywhere() -> None:
-    assert list(_READERS) == [field.name for field in dataclasses.fields(Settings)]
+    assert list(READERS) == [field.name for field in dataclasses.fields(Settings)]
 
 
 def test_a_folder_in_a_file_counts_from_the_file(tmp_path: Path) -> None:

@@ -57,6 +57,9 @@ class Green:
     def replace_identity(self, slot: int, identity: Rows) -> None:
         self.known = True
 
+    def close(self, slot: int) -> None:
+        pass
+
     def step(self, chunks: Mapping[int, Chunk]) -> dict[int, Rows]:
         first, end = self.bundle.rows
         if self.known:

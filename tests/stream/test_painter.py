@@ -37,6 +37,9 @@ class Faulty:
         assert slot == 7
         self.identities.append(identity)
 
+    def close(self, slot: int) -> None:
+        pass
+
     def step(self, chunks: Mapping[int, Chunk]) -> dict[int, Rows]:
         (chunk,) = chunks.values()
         first, end = self.bundle.rows

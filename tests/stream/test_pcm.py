@@ -16,8 +16,7 @@ from numpy.typing import NDArray
 
 from engine.errors import ConfigError, MediaError
 from stream.core.intake import PushedIntake
-from stream.core.sound import SOUND_RATE, TICK_SAMPLES, Sound
-from stream.live.pcm import (
+from stream.core.pcm_messages import (
     LONGEST,
     End,
     Flush,
@@ -26,9 +25,11 @@ from stream.live.pcm import (
     Pcm,
     PcmError,
     PcmParser,
-    PcmServer,
-    parse_pcm_url,
+    Time,
+    encode,
 )
+from stream.core.sound import SOUND_RATE, TICK_SAMPLES, Sound
+from stream.live.pcm import PcmServer, parse_pcm_url
 
 pytestmark = pytest.mark.unit
 
@@ -50,6 +51,10 @@ def sound(samples: NDArray[np.int16]) -> bytes:
 END, FLUSH = message(3), message(4)
 
 
+def moment(microseconds: int) -> bytes:
+    return message(5, struct.pack(">q", microseconds))
+
+
 def noise(count: int, channels: int = 2, seed: int = 0) -> NDArray[np.int16]:
     values = np.random.default_rng(seed).integers(-20_000, 20_000, (count, channels))
     return values.astype(np.int16)
@@ -67,12 +72,15 @@ def facts(messages: list[Message]) -> list[object]:
 
 def test_messages_are_the_same_however_the_bytes_are_cut() -> None:
     first, second = noise(3), noise(2, channels=1)
-    data = form() + sound(first) + END + form(16_000, 1) + sound(second) + FLUSH + sound(first[:0])
+    data = moment(-1) + form() + sound(first) + END + form(16_000, 1) + moment(3_600_000_000)
+    data += sound(second) + FLUSH + sound(first[:0])
     expected: list[object] = [
+        Time(-1),
         Format(SOUND_RATE, 2),
         (SOUND_RATE, np.int16, first.tolist()),
         End(),
         Format(16_000, 1),
+        Time(3_600_000_000),
         (16_000, np.int16, second.tolist()),
         Flush(),
         (16_000, np.int16, []),
@@ -89,7 +97,7 @@ def test_messages_are_the_same_however_the_bytes_are_cut() -> None:
 
 
 BAD = {
-    "unknown type": (b"\x05", "type 5 is unknown"),
+    "unknown type": (b"\x06", "type 6 is unknown"),
     "no protocol at all": (b"GET / HTTP/1.1\r\n", "type 71 is unknown"),
     "too long": (form() + struct.pack(">BI", 2, LONGEST + 4), "too long"),
     "sound before format": (struct.pack(">BI", 2, 4), "before its format"),
@@ -102,6 +110,8 @@ BAD = {
     "three channels": (form(16_000, 3), "3 channels"),
     "end with a payload": (struct.pack(">BI", 3, 1), "no payload"),
     "flush with a payload": (struct.pack(">BI", 4, 9), "no payload"),
+    "short time": (struct.pack(">BI", 5, 4), "8 bytes, not 4"),
+    "time without payload": (struct.pack(">BI", 5, 0), "8 bytes, not 0"),
 }
 
 
@@ -129,10 +139,29 @@ def test_the_longest_message_is_taken_and_the_limits_of_a_format() -> None:
     assert found[2].samples.shape == (LONGEST // 4, 2)
 
 
+def test_messages_are_written_as_they_are_read() -> None:
+    samples = noise(5)
+    sent: list[Message] = [
+        Time(-5),
+        Format(SOUND_RATE, 2),
+        Pcm(samples, SOUND_RATE),
+        Time(2**62),
+        End(),
+        Flush(),
+    ]
+    data = b"".join(encode(one) for one in sent)
+    assert data == moment(-5) + form() + sound(samples) + moment(2**62) + END + FLUSH
+    assert facts(PcmParser().feed(data)) == facts(sent)
+    with pytest.raises(ValueError, match=f"at most {LONGEST} bytes"):
+        encode(Pcm(noise(LONGEST // 4 + 1), SOUND_RATE))
+
+
 def test_no_bytes_make_the_parser_raise() -> None:
     """Random bytes, and good ones with some bytes changed, dropped or doubled, cut at random."""
     chance = random.Random(7)
-    good = form() + sound(noise(20)) + END + form(24_000, 1) + sound(noise(30, 1)) + FLUSH + END
+    good = (
+        form() + sound(noise(20)) + END + form(24_000, 1) + moment(7) + sound(noise(30, 1)) + FLUSH
+    )
     failed = 0
     for _ in range(2000):
         if chance.random() < 0.3:
@@ -315,6 +344,23 @@ async def test_a_flush_silences_what_waits_and_the_next_words_are_heard(door: Do
     next_words = noise(SOUND_RATE, seed=1)
     writer.write(sound(next_words) + END)
     await hear(door, next_words)
+    writer.close()
+
+
+async def test_times_map_nothing_here_and_do_no_harm(door: Door) -> None:
+    _, writer = await door.connect()
+    samples = noise(SOUND_RATE)
+    writer.write(
+        moment(0)
+        + form()
+        + moment(5)
+        + sound(samples[:999])
+        + moment(-1)
+        + sound(samples[999:])
+        + END
+    )
+    await until(lambda: door.intake.level_s == 1)
+    await hear(door, samples)
     writer.close()
 
 

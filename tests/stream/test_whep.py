@@ -16,7 +16,7 @@ from aiortc import RTCConfiguration, RTCPeerConnection, RTCSessionDescription
 from av import AudioFrame, VideoFrame
 
 from stream.core.sinks import Shown
-from stream.web import whep as whep_module
+from stream.web import peers as peers_module
 from stream.web.broadcast import Broadcast
 from stream.web.offer import OfferError, read_offer
 from stream.web.whep import Whep
@@ -130,7 +130,7 @@ async def test_a_viewer_that_hangs_up_without_a_word_is_removed() -> None:
 
 
 async def test_a_viewer_that_never_connects_makes_room(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(whep_module, "_CONNECT_S", 0.1)
+    monkeypatch.setattr(peers_module, "_CONNECT_S", 0.1)
     async with endpoint() as (client, whep, broadcast):
         answer = await client.post("/whep/output", data=await offered("video"), headers=SDP)
         assert (answer.status, whep.viewers) == (201, 1)
@@ -141,7 +141,7 @@ async def test_a_viewer_that_never_connects_makes_room(monkeypatch: pytest.Monke
 async def test_a_connection_that_will_not_close_holds_nothing_up(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(whep_module, "_CLOSE_S", 0.05)
+    monkeypatch.setattr(peers_module, "_CLOSE_S", 0.05)
     close = RTCPeerConnection.close
 
     async def stuck(connection: RTCPeerConnection) -> None:

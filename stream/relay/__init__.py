@@ -1,0 +1,1 @@
+"""The relay: WebRTC rooms with one lip-synced picture per language."""

@@ -1,0 +1,156 @@
+"""What a room's process runs, from its name to its end."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any, Final, Self
+
+import cv2
+
+from engine.bundle import Bundle, load_bundle
+from stream.live.clock import SessionClock
+from stream.live.memory import give_back, keep_flat
+from stream.relay.link import Link
+from stream.relay.metrics import RoomMetrics
+from stream.relay.remote_engine import RemoteEngine
+from stream.relay.room import Room
+from stream.relay.room_desk import RoomDesk
+from stream.relay.room_meter import RoomMeter
+from stream.relay.translations import Order, Translations
+from stream.relay.workshop import Workshop
+from stream.web.viewer import check_aiortc
+
+log = logging.getLogger(__name__)
+
+STATE_EVERY_S: Final = 0.5
+GIVE_BACK_EVERY_S: Final = 60.0
+IDLE_S: Final = 60.0
+"""A room in which nobody publishes for this long is not needed."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RoomOptions:
+    """What a room is told by the front.
+
+    Attributes:
+        bundle_folder: the bundle that the engine process runs.
+        engine_address: of the engine process.
+        engine_key: its key.
+        delay_s: added delay of a lip-synced line to begin with.
+        badge: whether modified pictures are marked.
+        most_peers: publishers and listeners that may be connected at once.
+        translators: the languages that processes speak.
+    """
+
+    bundle_folder: Path
+    engine_address: str
+    engine_key: bytes
+    delay_s: float
+    badge: bool
+    most_peers: int
+    translators: tuple[Order, ...] = ()
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> Self:
+        """What :meth:`to_json` gave."""
+        return cls(
+            bundle_folder=Path(values["bundle_folder"]),
+            engine_address=values["engine_address"],
+            engine_key=bytes.fromhex(values["engine_key"]),
+            delay_s=values["delay_s"],
+            badge=values["badge"],
+            most_peers=values["most_peers"],
+            translators=tuple(Order(*order) for order in values["translators"]),
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """JSON values."""
+        return {
+            "bundle_folder": str(self.bundle_folder),
+            "engine_address": self.engine_address,
+            "engine_key": self.engine_key.hex(),
+            "delay_s": self.delay_s,
+            "badge": self.badge,
+            "most_peers": self.most_peers,
+            "translators": [[o.room, o.speaker, o.language, o.url] for o in self.translators],
+        }
+
+
+def main(connection: Connection, room: str, options: dict[str, Any]) -> None:
+    """Be a room until the front has closed the connection.
+
+    Args:
+        connection: to the front.
+        room: its name.
+        options: :meth:`RoomOptions.to_json`.
+    """
+    keep_flat()
+    check_aiortc()
+    cv2.setNumThreads(1)  # each step is short and has a thread of its own; a pool only waits
+    asyncio.run(_hold(connection, room, RoomOptions.from_json(options)))
+
+
+async def _hold(connection: Connection, name: str, options: RoomOptions) -> None:
+    over = asyncio.Event()
+    clock, metrics = SessionClock(), RoomMetrics()
+    bundle = load_bundle(options.bundle_folder)
+    room = Room(
+        name,
+        _workshop(clock, bundle, options, metrics),
+        peers=options.most_peers,
+        translations=Translations(options.translators, name),
+        ended=lambda resource: link.tell("ended", resource=resource),
+    )
+    desk = RoomDesk(room)
+    link = Link(connection, on_ask=desk.ask, on_end=over.set)
+    link.start()
+    clock.restart()
+    try:
+        async with asyncio.TaskGroup() as group:
+            work = (room.run(), _tell(room, link, metrics), _give_back())
+            tasks = [group.create_task(one) for one in work]
+            try:
+                await over.wait()
+            finally:
+                for task in tasks:
+                    task.cancel()
+    finally:
+        await link.close()
+
+
+def _workshop(
+    clock: SessionClock, bundle: Bundle, options: RoomOptions, metrics: RoomMetrics
+) -> Workshop:
+    return Workshop(
+        clock=clock,
+        bundle=bundle,
+        make_engine=lambda: RemoteEngine(options.engine_address, options.engine_key, bundle),
+        metrics=metrics,
+        delay_s=options.delay_s,
+        badge=options.badge,
+    )
+
+
+async def _give_back() -> None:
+    """Let the system have what listeners who came and went leave of the heap."""
+    while True:
+        await asyncio.sleep(GIVE_BACK_EVERY_S)
+        await asyncio.to_thread(give_back)
+
+
+async def _tell(room: Room, link: Link, metrics: RoomMetrics) -> None:
+    """Say how the room is, twice a second, and when nobody needs it any more."""
+    meter = RoomMeter(metrics)
+    even = False
+    while True:
+        await asyncio.sleep(STATE_EVERY_S)
+        even = not even
+        if even:
+            meter.look(room)
+        link.tell("state", **room.state(), metrics=metrics.as_json())
+        if room.closed.is_set() or room.idle_s() > IDLE_S:
+            link.tell("idle")
