@@ -63,8 +63,8 @@ class SoundTimeline:
 
     A gap begins with the last 20 ms backward, fading, and goes on silent. A missing packet is
     waited for as long as that costs nothing; then no longer than packets have come late before.
-    Time counts while packets are read (:mod:`stream.core.running_time`). For numbers that count on; see
-    :class:`stream.core.rtp_source.RtpSource`.
+    Time counts while packets are read (:mod:`stream.core.running_time`). For numbers that count
+    on; see :class:`stream.core.rtp_source.RtpSource`.
 
     Args:
         decode: gives a payload's samples, float32 (n, 2) at 48 kHz; none where it can't. Called

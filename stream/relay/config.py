@@ -63,6 +63,10 @@ class Translator:
     language: str
     url: str
 
+    def fits(self, room: str, speaker: str) -> bool:
+        """Whether it translates this speaker."""
+        return self.room in (ANY, room) and self.speaker in (ANY, speaker)
+
     @classmethod
     def parse(cls, text: str) -> Self:
         """Read ``ROOM/SPEAKER/LANG=URL``.

@@ -14,13 +14,14 @@ import cv2
 from engine.bundle import Bundle, load_bundle
 from stream.live.clock import SessionClock
 from stream.live.memory import give_back, keep_flat
+from stream.relay.config import Translator
 from stream.relay.link import Link
 from stream.relay.metrics import RoomMetrics
 from stream.relay.remote_engine import RemoteEngine
 from stream.relay.room import Room
 from stream.relay.room_desk import RoomDesk
 from stream.relay.room_meter import RoomMeter
-from stream.relay.translations import Order, Translations
+from stream.relay.translations import Translations
 from stream.relay.workshop import Workshop
 from stream.web.viewer import check_aiortc
 
@@ -52,7 +53,7 @@ class RoomOptions:
     delay_s: float
     badge: bool
     most_peers: int
-    translators: tuple[Order, ...] = ()
+    translators: tuple[Translator, ...] = ()
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> Self:
@@ -64,7 +65,7 @@ class RoomOptions:
             delay_s=values["delay_s"],
             badge=values["badge"],
             most_peers=values["most_peers"],
-            translators=tuple(Order(*order) for order in values["translators"]),
+            translators=tuple(Translator(*order) for order in values["translators"]),
         )
 
     def to_json(self) -> dict[str, Any]:

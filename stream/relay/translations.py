@@ -3,39 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Final
 
 from stream.core.intake import PushedIntake
 from stream.live.pcm import PcmServer, parse_pcm_url
+from stream.relay.config import Translator
 from stream.relay.crew import Crew
 from stream.relay.language import Language
 from stream.relay.room_speaker import RoomSpeaker
 from stream.relay.translator import WebSocketTranslator
-
-ANY: Final = "*"
-
-
-@dataclass(frozen=True, slots=True)
-class Order:
-    """A language that a process speaks.
-
-    Attributes:
-        room: a name, or ``*`` for any.
-        speaker: a name, or ``*`` for any.
-        language: its code.
-        url: ``ws://`` or ``wss://`` of a translator that is dialled, or ``pcm://host:port`` where
-            one is listened for.
-    """
-
-    room: str
-    speaker: str
-    language: str
-    url: str
-
-    def fits(self, room: str, speaker: str) -> bool:
-        """Whether it holds for this speaker."""
-        return self.room in (ANY, room) and self.speaker in (ANY, speaker)
 
 
 class Translations:
@@ -46,7 +21,7 @@ class Translations:
         room: the room's name.
     """
 
-    def __init__(self, orders: Sequence[Order], room: str) -> None:
+    def __init__(self, orders: Sequence[Translator], room: str) -> None:
         self._orders = orders
         self._room = room
         self._crews: dict[str, Crew] = {}
@@ -68,7 +43,7 @@ class Translations:
 
     def _begin(
         self,
-        order: Order,
+        order: Translator,
         language: Language,
         crew: Crew,
         translators: list[WebSocketTranslator],
