@@ -51,12 +51,17 @@ SETTLED_S = 2.0  # by then the sender has reported on both streams
 BUSY_S = 0.05  # a room whose ticks are later than this is on a machine with no time for the test
 
 
-async def publish(seconds: float, make_lines: Lines, **more: Any) -> tuple[Received, Line]:
-    """Publish over fresh lines; on a machine that is busy with other things, again."""
+async def publish(
+    seconds: float, make_lines: Lines, *, starves: bool = False, **more: Any
+) -> tuple[Received, Line]:
+    """Publish over fresh lines; on a machine that is busy with other things, again.
+
+    Where the sound ran dry though no line was cut, the sender had no time to send it.
+    """
     for _ in range(3):
         up, down = make_lines()
         received = await publish_once(seconds, up=up, down=down, **more)
-        if received.lag_s < BUSY_S:
+        if received.lag_s < BUSY_S and (starves or received.facts["starved_s"] == 0.0):
             break
     return received, up
 
@@ -128,7 +133,9 @@ async def test_pictures_wait_for_sound_that_takes_300_ms_longer() -> None:
 
 async def test_an_outage_of_2_s_ends_with_one_key_frame_and_without_a_jump_of_the_clock() -> None:
     up = Line(DELAY)
-    received, _ = await publish(6.5, lambda: (up, Line(DELAY)), happens=cut_between(up, 2.5, 4.5))
+    received, _ = await publish(
+        6.5, lambda: (up, Line(DELAY)), starves=True, happens=cut_between(up, 2.5, 4.5)
+    )
     begin = received.pictures[0][0]
     back = min(at for at, _, _ in received.pictures if at > begin + 4.0)
     assert back < begin + 5.5

@@ -274,7 +274,7 @@ def run(script: str, bundle: Bundle) -> subprocess.CompletedProcess[str]:
         env={**os.environ, "PYTHONPATH": root},
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=90,
     )
 
 
