@@ -10,13 +10,11 @@ import logging
 import multiprocessing
 import secrets
 import shutil
-import signal
 import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
-from multiprocessing import resource_tracker
+from collections.abc import Callable
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
@@ -26,6 +24,7 @@ from engine.bundle import Bundle
 from engine.errors import BundleError, ConfigError, EngineError, LipstreamError
 from stream.relay.engine_bench import SlotEngine
 from stream.relay.engine_process import SERVE, make_generator, run_engine
+from stream.relay.signals import signals_held_back
 
 log = logging.getLogger(__name__)
 
@@ -229,7 +228,7 @@ class EngineSupervisor:
             name="lipstream engine",
             daemon=True,
         )
-        with theirs, _signals_held_back():
+        with theirs, signals_held_back():
             process.start()
         return process, ours
 
@@ -342,17 +341,3 @@ class _Child:
             if not step.done():
                 step.set_exception(error)
                 step.exception()  # nobody may wait for it
-
-
-@contextlib.contextmanager
-def _signals_held_back() -> Iterator[None]:
-    """Let a process that is started here get Ctrl-C only when it has chosen to ignore it."""
-    if sys.platform == "win32":
-        yield
-        return
-    resource_tracker.ensure_running()  # it would be started with the process, and let go of them
-    held = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, held)

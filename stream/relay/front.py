@@ -6,7 +6,6 @@ import math
 import time
 from collections.abc import Callable, Sequence, Sized
 from dataclasses import dataclass, field
-from ipaddress import ip_address
 from typing import Any, Final, Protocol
 
 from aiohttp import web
@@ -16,6 +15,7 @@ from engine.errors import ConfigError
 from stream.relay.access import Access
 from stream.relay.admission import Admission
 from stream.relay.api import Api
+from stream.relay.config import is_loopback
 from stream.relay.limits import Limits, Rates
 from stream.relay.page_files import PageFiles
 from stream.relay.refusal import Refusal
@@ -207,14 +207,6 @@ def create_app(
     app.on_response_prepare.append(_headers(access.is_open, settings.allowed_origins, local))
     app[FACTS] = FrontFacts(whip_whep, api, limits)
     return app
-
-
-def is_loopback(host: str) -> bool:
-    """Whether a server that is bound to this name or address is for this computer alone."""
-    try:
-        return ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return host.lower() == "localhost"
 
 
 @web.middleware

@@ -13,7 +13,8 @@ from aiohttp import web
 from engine.errors import ConfigError
 from stream.relay import api as api_module
 from stream.relay.access import Access, utc_now
-from stream.relay.front import FrontSettings, create_app, is_loopback
+from stream.relay.config import is_loopback
+from stream.relay.front import FrontSettings, create_app
 from stream.relay.page_files import PAGE, PageFiles
 from stream.relay.refusal import Refusal
 from stream.relay.turn import IceServers
