@@ -17,7 +17,7 @@ from stream.live.line import Heard, Line, Outlets
 from stream.live.painter import Painter
 from stream.live.release import Release
 from stream.relay.crew import Crew
-from stream.relay.room_meter import LineMeters
+from stream.relay.line_meters import LineMeters
 from stream.relay.workshop import Workshop
 from stream.web.broadcast import MEETING, Broadcast
 

@@ -14,11 +14,6 @@ from stream.web.viewer import Viewer
 if TYPE_CHECKING:
     from stream.relay.room import Room
 
-_CHUNK_STAGES: Final[dict[str, Literal["queue", "infer", "post"]]] = {
-    "wait": "queue",
-    "generate": "infer",
-    "compose": "post",
-}
 _FRAMES: Final[dict[str, Literal["generated", "passthrough", "repeated", "dropped_late"]]] = {
     "generated": "generated",
     "passthrough": "passthrough",
@@ -26,20 +21,6 @@ _FRAMES: Final[dict[str, Literal["generated", "passthrough", "repeated", "droppe
     "dropped": "dropped_late",
 }
 _CODECS: Final[dict[str, Codec]] = {"VP8": "vp8", "H264": "h264", "Opus": "opus"}
-
-
-class LineMeters(Meters):
-    """A line's meters whose stages count as the relay's too."""
-
-    def __init__(self, metrics: RoomMetrics) -> None:
-        super().__init__()
-        self._metrics = metrics
-
-    def stage(self, name: str, seconds: float) -> None:
-        """As in :class:`stream.core.meters.Meters`."""
-        super().stage(name, seconds)
-        if name in _CHUNK_STAGES:
-            self._metrics.chunk(_CHUNK_STAGES[name], seconds)
 
 
 class RoomMeter:
