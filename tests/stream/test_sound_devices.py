@@ -23,6 +23,7 @@ ROOT = Path(__file__).resolve().parents[2]
 # The speaker's buffer bears ticks that come 40 ms late; the sound server is not alone either.
 LATE_S = 0.02
 ATTEMPTS = 3
+EARLY_S = 0.03
 GONE = "is gone; plug it in or start it, and it is used again."
 
 
@@ -66,10 +67,13 @@ def test_sinks_and_sources_are_listed_by_name(pulse: Pulse) -> None:
 def test_what_leaves_comes_back_whole_and_when_it_was_said_to(pulse: Pulse) -> None:
     for _ in range(ATTEMPTS):
         facts = result(pulse, "-m", "tests.stream.sound_loop", "measure")
-        if facts["latest_s"] < LATE_S:
+        if facts["latest_s"] < LATE_S and arrival(facts) > -EARLY_S:
             break
+        pulse.kill()
+        pulse.start()
     else:
-        pytest.skip("this computer is too busy to hold a session")
+        if facts["latest_s"] >= LATE_S:
+            pytest.skip("this computer is too busy to hold a session")
     start, end = facts["window"]
 
     # Each sound leaves when it is due, and this is told about every 100 ms.
@@ -84,12 +88,20 @@ def test_what_leaves_comes_back_whole_and_when_it_was_said_to(pulse: Pulse) -> N
     assert np.median(np.diff(onsets)) == pytest.approx(EVERY_S, abs=0.001)
     assert facts["missing_s"] < 0.05
 
-    # It arrives when on_left said that it leaves: 8 to 16 ms earlier on an idle machine, of which
-    # the null sink takes off up to 10, since its monitor hears a block as soon as it is mixed.
-    arrived = onsets - facts["microphone_latency_s"]
+    assert np.abs(arrival(facts)) < EARLY_S
+
+
+def arrival(facts: dict[str, Any]) -> float:
+    """When the bursts arrive after on_left said that they leave, in seconds.
+
+    On an idle machine 8 to 16 ms earlier, of which the null sink takes off up to 10, since its
+    monitor hears a block as soon as it is mixed. On a busy one PulseAudio claims, of one recording
+    in about thirty, to have held it 70 ms longer than it did.
+    """
+    arrived = np.array(facts["onsets"]) - facts["microphone_latency_s"]
+    content, left = np.array(facts["left"]).T
     held = np.interp(arrived, left, left - content)
-    off = (arrived - held + EVERY_S / 2) % EVERY_S - EVERY_S / 2
-    assert np.abs(np.median(off)) < 0.03
+    return float(np.median((arrived - held + EVERY_S / 2) % EVERY_S - EVERY_S / 2))
 
 
 def changes(process: subprocess.Popen[str]) -> Iterator[dict[str, Any]]:
