@@ -102,7 +102,7 @@ def _relay(arguments: argparse.Namespace) -> int:
 
     settings = RelaySettings.load(arguments.config, **arguments.settings)
     if arguments.word == "token":
-        from stream.relay.access import Access
+        from stream.relay.front.access import Access
 
         token = Access(settings.secret or None).mint(
             arguments.room,
@@ -114,7 +114,7 @@ def _relay(arguments: argparse.Namespace) -> int:
         print(token)
         return SUCCESS
     settings.check_access()
-    from stream.relay.serve import serve
+    from stream.relay.front.serve import serve
 
     asyncio.run(serve(settings, lambda line: print(line, flush=True)))
     return SUCCESS

@@ -25,6 +25,10 @@ STARTER = Path(__file__).parent / "starter"
 
 IDENTITY = "identity"  # roles of the graphs
 GENERATOR = "generator"
+EXPERT_LIPS = "expert-lips"  # the lip expert's parts
+EXPERT_SOUND = "expert-sound"
+EXPERT_FUSION = "expert-fusion"
+EXPERT_PARTS = (EXPERT_LIPS, EXPERT_SOUND, EXPERT_FUSION)
 
 IdentityPolicy = Literal["live", "same-frame"]
 ColourOrder = Literal["rgb", "bgr"]
@@ -80,13 +84,28 @@ class Weights:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class ExpertFacts:
+    """Which lip expert a bundle carries, and how what it says is to be read.
+
+    Attributes:
+        name: of the expert; every figure that it gives is reported under this name.
+        weights: where its weights come from.
+        confident: confidence at which an offset counts (:class:`engine.lip_sync.Offset`).
+    """
+
+    name: str
+    weights: Weights
+    confident: float
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Bundle:
     """A bundle's description.
 
     Attributes:
         folder: where the files lie.
         graphs: role to graph; ``generator`` always, ``identity`` where the generator takes
-            features of the identity reference.
+            features of the identity reference, the three parts of the lip expert or none.
         architecture: name of the network's form.
         width: factor on its channels.
         resolution: side of the crop in px.
@@ -102,6 +121,7 @@ class Bundle:
         colour_order: order of the colours inside the graphs; outside it is always RGB.
         precision: number format of the weights.
         weights: where they come from.
+        expert: the lip expert, if the bundle carries one.
         sha256: hash of every file, by path inside the bundle.
     """
 
@@ -121,6 +141,7 @@ class Bundle:
     colour_order: ColourOrder = "rgb"
     precision: str = "fp32"
     weights: Weights
+    expert: ExpertFacts | None = None
     sha256: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     def graph_path(self, role: str) -> Path:
@@ -208,11 +229,8 @@ def write_bundle(bundle: Bundle, extra_files: Iterable[str] = ()) -> Bundle:
         "colour_order": bundle.colour_order,
         "precision": bundle.precision,
         "graphs": {role: _graph_to_dict(graph) for role, graph in bundle.graphs.items()},
-        "weights": {
-            "licence": bundle.weights.licence,
-            "training_data": bundle.weights.training_data,
-            "metrics": dict(bundle.weights.metrics),
-        },
+        "weights": _weights_to_dict(bundle.weights),
+        **({} if bundle.expert is None else {"expert": _expert_to_dict(bundle.expert)}),
         "sha256": {file: _sha256(_inside(bundle.folder, file)) for file in files},
     }
     target = bundle.folder / MANIFEST
@@ -245,7 +263,6 @@ def _read(root: Fields, folder: Path) -> Bundle:
             f"The pose mask of {folder} starts at row {masked_from} of {resolution}; export it"
             " again."
         )
-    weights = root.section("weights")
     return Bundle(
         folder=folder,
         graphs=MappingProxyType(graphs),
@@ -262,12 +279,34 @@ def _read(root: Fields, folder: Path) -> Bundle:
         identity_policy=root.choice("identity_policy", IDENTITY_POLICIES),
         colour_order=root.choice("colour_order", COLOUR_ORDERS),
         precision=root.text("precision"),
-        weights=Weights(
-            licence=weights.text("licence"),
-            training_data=weights.text("training_data"),
-            metrics=MappingProxyType(weights.numbers("metrics")),
-        ),
+        weights=_read_weights(root.section("weights")),
+        expert=_read_expert(root, graphs),
         sha256=MappingProxyType(sha256),
+    )
+
+
+def _read_weights(fields: Fields) -> Weights:
+    return Weights(
+        licence=fields.text("licence"),
+        training_data=fields.text("training_data"),
+        metrics=MappingProxyType(fields.numbers("metrics")),
+    )
+
+
+def _read_expert(root: Fields, graphs: Mapping[str, Graph]) -> ExpertFacts | None:
+    parts = [part for part in EXPERT_PARTS if part in graphs]
+    if not parts and "expert" not in root.values:
+        return None
+    fields = root.section("expert")
+    if len(parts) < len(EXPERT_PARTS):
+        missing = next(part for part in EXPERT_PARTS if part not in parts)
+        raise BundleError(
+            f"The lip expert of this bundle lacks its {missing!r} graph; export it again."
+        )
+    return ExpertFacts(
+        name=fields.text("name"),
+        weights=_read_weights(fields.section("weights")),
+        confident=fields.number("confident", above=0),
     )
 
 
@@ -290,6 +329,22 @@ def _read_tensors(fields: Fields, name: str) -> Mapping[str, TensorSpec]:
             for tensor, spec in fields.sections(name).items()
         }
     )
+
+
+def _weights_to_dict(weights: Weights) -> dict[str, Any]:
+    return {
+        "licence": weights.licence,
+        "training_data": weights.training_data,
+        "metrics": dict(weights.metrics),
+    }
+
+
+def _expert_to_dict(expert: ExpertFacts) -> dict[str, Any]:
+    return {
+        "name": expert.name,
+        "weights": _weights_to_dict(expert.weights),
+        "confident": expert.confident,
+    }
 
 
 def _graph_to_dict(graph: Graph) -> dict[str, Any]:

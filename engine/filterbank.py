@@ -43,11 +43,28 @@ def _triangles() -> NDArray[np.float64]:
     return weights
 
 
+def _power(emphasised: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Power spectra (n, 257) of windows (n, 400)."""
+    return np.square(np.abs(np.fft.rfft(emphasised, _FFT))) / _FFT
+
+
+def _log(energies: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.log(np.where(energies == 0, np.finfo(np.float64).eps, energies))
+
+
+def log_bands(power: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Log energies (n, 26) of power spectra (n, 257)."""
+    return _log(power @ _triangles().T)
+
+
+def log_energy(power: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Log energies (n,) of whole power spectra (n, 257)."""
+    return _log(power.sum(axis=1))
+
+
 def _energies(emphasised: NDArray[np.float64]) -> NDArray[np.float32]:
     """Log energies (n, 26) of windows (n, 400)."""
-    power = np.square(np.abs(np.fft.rfft(emphasised, _FFT))) / _FFT
-    energies = power @ _triangles().T
-    return np.log(np.where(energies == 0, np.finfo(np.float64).eps, energies)).astype(np.float32)
+    return log_bands(_power(emphasised)).astype(np.float32)
 
 
 def _emphasised(samples: NDArray[np.float64], before: float | None) -> NDArray[np.float64]:
@@ -65,12 +82,24 @@ def log_filterbank(samples: NDArray[np.float32]) -> NDArray[np.float32]:
     Returns:
         float32 (m, 26), m = 1 + ceil((n − 400) / 160), at least 1.
     """
+    return log_bands(power_spectra(samples)).astype(np.float32)
+
+
+def power_spectra(samples: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Power of a whole sound, one row every 10 ms, the last window padded with zeros.
+
+    Args:
+        samples: float (n,), mono at 16 kHz in [−1, 1].
+
+    Returns:
+        float64 (m, 257), m = 1 + ceil((n − 400) / 160), at least 1.
+    """
     scaled = np.asarray(samples, np.float64) * _SCALE
     count = 1 if len(scaled) <= WINDOW else 1 + -(-(len(scaled) - WINDOW) // STEP)
     sound = _emphasised(scaled, None)
     padded = np.pad(sound, (0, max(0, (count - 1) * STEP + WINDOW - len(sound))))
     windows = np.lib.stride_tricks.sliding_window_view(padded, WINDOW)[::STEP][:count]
-    return _energies(windows)
+    return _power(windows)
 
 
 def stack(energies: NDArray[np.float32], rows: int | None = None) -> NDArray[np.float32]:

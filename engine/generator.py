@@ -6,17 +6,16 @@ A session opens a slot with its identity reference, whose features are computed 
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 import numpy as np
-import openvino as ov
 from numpy.typing import NDArray
 
-from engine.bundle import GENERATOR, IDENTITY, Bundle, Graph, TensorSpec
+from engine.bundle import GENERATOR, IDENTITY, Bundle, TensorSpec
 from engine.errors import BundleError, ConfigError, EngineError, EngineFullError
+from engine.network import Arrays, Network
 
 Backend = Literal["openvino"]
-Arrays = dict[str, NDArray[np.float32]]
 
 MAX_FRAMES = 16  # of one chunk
 
@@ -66,8 +65,8 @@ class Generator:
         graph = bundle.graphs[GENERATOR]
         self._features = [name for name in graph.inputs if name not in _CHUNK_INPUTS]
         _check_graphs(bundle, self._features)
-        self._generator = _Network(bundle, GENERATOR, threads)
-        self._encoder = _Network(bundle, IDENTITY, threads) if self._features else None
+        self._generator = Network(bundle, GENERATOR, threads)
+        self._encoder = Network(bundle, IDENTITY, threads) if self._features else None
 
     @property
     def free_slots(self) -> int:
@@ -280,53 +279,3 @@ def _check_shape(
             f"The graphs in {bundle.folder} do not fit: {name!r} must have the shape"
             f" {list(shape)}, not {found and list(found)}; export it again."
         )
-
-
-class _Network:
-    """One graph of a bundle on OpenVINO's CPU device, in float32."""
-
-    def __init__(self, bundle: Bundle, role: str, threads: int) -> None:
-        self._role = role
-        self._graph: Graph = bundle.graphs[role]
-        path = bundle.graph_path(role)
-        settings = {
-            "INFERENCE_PRECISION_HINT": "f32",  # some processors would run bf16 unasked
-            "PERFORMANCE_HINT": "LATENCY",
-            "INFERENCE_NUM_THREADS": threads,
-        }
-        try:
-            compiled = ov.Core().compile_model(str(path), "CPU", settings)
-            found = {
-                name: tuple(
-                    None if length.is_dynamic else length.get_length()
-                    for length in port.get_partial_shape()
-                )
-                for port in (*compiled.inputs, *compiled.outputs)
-                for name in port.get_names()
-            }
-            self._request = compiled.create_infer_request()
-        except RuntimeError as error:
-            raise EngineError(f"OpenVINO can't load {path}: {_reason(error)}") from error
-        # OpenVINO itself takes arrays of other shapes and paints nonsense from them.
-        for name, spec in (*self._graph.inputs.items(), *self._graph.outputs.items()):
-            if found.get(name) != spec.shape:
-                raise BundleError(
-                    f"{path} does not have {name!r} of the shape {list(spec.shape)} that the"
-                    " bundle describes; export it again."
-                )
-
-    def __call__(self, feed: Arrays) -> Arrays:
-        try:
-            results: Any = self._request.infer(feed)
-        except RuntimeError as error:
-            raise EngineError(
-                f"OpenVINO failed in the {self._role} graph: {_reason(error)}", retryable=True
-            ) from error
-        # Copies: the request writes its next results over these.
-        return {name: np.array(results[name]) for name in self._graph.outputs}
-
-
-def _reason(error: Exception) -> str:
-    """Return the last line of OpenVINO's report; those before name places in its own source."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[-1] if lines else type(error).__name__

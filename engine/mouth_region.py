@@ -34,8 +34,8 @@ POINTS_68: Final = (
 STABLE: Final = (33, 36, 39, 42, 45)
 LIPS: Final = slice(48, 68)
 
-_WHOLE: Final = 256  # side of the mean face's picture
-_MEAN_FACE: Final = np.array(
+WHOLE: Final = 256  # side of the mean face's picture
+MEAN_FACE: Final = np.array(
     [
         [128.87017960974802, 137.30253355584708],
         [92.52245552947952, 94.36876013925871],
@@ -75,13 +75,27 @@ def _cut(
     picture: NDArray[np.uint8], smoothed: NDArray[np.float64], lips: NDArray[np.float64]
 ) -> NDArray[np.uint8]:
     """Cut a picture out by smoothed points (68, 2), around the middle of lips (20, 2)."""
-    matrix = similarity(smoothed[list(STABLE)], _MEAN_FACE)
+    matrix = similarity(smoothed[list(STABLE)], MEAN_FACE)
     centre = matrix[:, :2] @ lips.mean(axis=0) + matrix[:, 2]
     half = SIDE // 2
-    left, top = (min(max(round(float(c)), half), _WHOLE - half) - half for c in centre)
+    left, top = (min(max(round(float(c)), half), WHOLE - half) - half for c in centre)
     shifted = matrix - np.array([[0, 0, left], [0, 0, top]])
-    cut = cv2.warpAffine(picture.astype(np.float32), shifted, (SIDE, SIDE), flags=cv2.INTER_LINEAR)
+    part, offset = _around(picture, shifted)
+    shifted[:, 2] += shifted[:, :2] @ offset
+    cut = cv2.warpAffine(part.astype(np.float32), shifted, (SIDE, SIDE), flags=cv2.INTER_LINEAR)
     return np.asarray(cv2.cvtColor(cut.astype(np.uint8), cv2.COLOR_RGB2GRAY), np.uint8)
+
+
+def _around(
+    picture: NDArray[np.uint8], matrix: NDArray[np.float64]
+) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    """The part of a picture that a region shows, and where it begins: x and y."""
+    corners = np.array([[0, 0], [SIDE, 0], [0, SIDE], [SIDE, SIDE]]) - matrix[:, 2]
+    places = np.linalg.solve(matrix[:, :2], corners.T)
+    height, width = picture.shape[:2]
+    low = np.clip(np.floor(places.min(axis=1)) - 1, 0, (width - 1, height - 1)).astype(np.int64)
+    high = np.clip(np.ceil(places.max(axis=1)) + 2, low + 1, (width, height)).astype(np.int64)
+    return picture[low[1] : high[1], low[0] : high[0]], low
 
 
 def mouth_regions(

@@ -11,7 +11,7 @@ import logging
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import onnx
 import torch
@@ -27,6 +27,8 @@ MAX_BATCH = 1024  # frames; far above any tick, torch.export only asks for a bou
 OPSET = 18  # the oldest that has every operator of the networks
 
 UNIT = (0.0, 1.0)
+
+AnyNetwork = TypeVar("AnyNetwork", bound=nn.Module)
 
 
 class IdentityGraph(nn.Module):
@@ -65,7 +67,7 @@ class GeneratorGraph(nn.Module):
         return frames
 
 
-def fold_normalisations(model: Generator) -> Generator:
+def fold_normalisations(model: AnyNetwork) -> AnyNetwork:
     """Return a copy for use only, with every batch normalisation inside its convolution."""
     folded = copy.deepcopy(model).eval().requires_grad_(False)
     for block in folded.modules():
@@ -116,23 +118,25 @@ def write_graphs(
             outputs={"frames": frames},
         ),
     }
-    _write(IdentityGraph(folded), graphs[IDENTITY], folder)
-    _write(GeneratorGraph(folded), graphs[GENERATOR], folder)
+    write_graph(IdentityGraph(folded), graphs[IDENTITY], folder)
+    write_graph(GeneratorGraph(folded), graphs[GENERATOR], folder)
     return graphs
 
 
-def _write(module: nn.Module, graph: Graph, folder: Path) -> None:
-    """Trace a module and write it as the graph says; its inputs lie in the graph's order."""
-    # Two frames, for torch.export would take a batch of one as fixed.
+def write_graph(module: nn.Module, graph: Graph, folder: Path) -> None:
+    """Trace a module and write it as the graph says; its inputs lie in the graph's order.
+
+    Axes without a length may have any, the same one for all inputs: the first is the batch, a
+    second one time.
+    """
+    # Lengths above one, for torch.export would take a batch of one as fixed.
     example = tuple(
-        torch.zeros([2, *(length or 1 for length in spec.shape[1:])])
+        torch.zeros([length or 2 + axis for axis, length in enumerate(spec.shape)])
         for spec in graph.inputs.values()
     )
     with _quiet_exporter():
         program = torch.onnx.export(
-            torch.export.export(
-                module.eval(), example, dynamic_shapes=_free_batch(module, example)
-            ),
+            torch.export.export(module.eval(), example, dynamic_shapes=_free_axes(module, graph)),
             input_names=list(graph.inputs),
             output_names=list(graph.outputs),
             opset_version=OPSET,
@@ -146,13 +150,20 @@ def _write(module: nn.Module, graph: Graph, folder: Path) -> None:
     onnx.save(model, folder / graph.file)
 
 
-def _free_batch(module: nn.Module, example: tuple[Tensor, ...]) -> dict[str, Any]:
-    """Return dynamic shapes in which the first axis of every input is one free length."""
-    free = {0: torch.export.Dim("batch", min=1, max=MAX_BATCH)}
+def _free_axes(module: nn.Module, graph: Graph) -> dict[str, Any]:
+    """Return dynamic shapes in which the axes without a length are free."""
+    lengths = [
+        torch.export.Dim("batch", min=1, max=MAX_BATCH),
+        torch.export.Dim("time", min=1, max=MAX_BATCH),
+    ]
+    free = [
+        {axis: lengths[axis] for axis, length in enumerate(spec.shape) if length is None}
+        for spec in graph.inputs.values()
+    ]
     shapes: dict[str, Any] = {}
     for index, parameter in enumerate(inspect.signature(module.forward).parameters.values()):
         rest = parameter.kind is inspect.Parameter.VAR_POSITIONAL
-        shapes[parameter.name] = (free,) * (len(example) - index) if rest else free
+        shapes[parameter.name] = tuple(free[index:]) if rest else free[index]
     return shapes
 
 

@@ -1,14 +1,23 @@
 """Re-running an exported bundle and comparing it with the network that it came from."""
 
 import dataclasses
+from collections.abc import Callable
 
 import numpy as np
 import openvino as ov
 import torch
 from numpy.typing import NDArray
 
-from engine.bundle import GENERATOR, IDENTITY, Bundle
-from engine.errors import BundleError
+from engine.bundle import (
+    GENERATOR,
+    IDENTITY,
+    MANIFEST,
+    Bundle,
+    ColourOrder,
+    IdentityPolicy,
+    write_bundle,
+)
+from engine.errors import BundleError, LipstreamError
 from engine.generator import MAX_FRAMES, Chunk
 from engine.generator import Generator as Runtime
 from training.generator import Generator, mask_pose
@@ -36,7 +45,36 @@ class Differences:
         return max(self.graphs, self.runtime)
 
 
-def compare(bundle: Bundle, model: Generator, *, seed: int = 0) -> Differences:
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Original:
+    """A network that a bundle must paint like.
+
+    Attributes:
+        paint: from mel windows (B, 1, bands, columns), pose faces and references (B, 3, S, S) to
+            frames (B, 3, R, S), in the network's own colours, [0, 1].
+        masked_from: first row of the pose face that is hidden from it.
+        colour_order: its own.
+        identity_policy: what its reference is.
+    """
+
+    paint: Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
+    masked_from: int
+    colour_order: ColourOrder
+    identity_policy: IdentityPolicy
+
+
+def original_of(model: Generator) -> Original:
+    """A generator of this program, as what a bundle must paint like."""
+    model = model.eval()
+    return Original(
+        paint=lambda mel, pose, identity: model(mel, pose, identity).frames,
+        masked_from=model.config.masked_from,
+        colour_order="rgb",
+        identity_policy="live",
+    )
+
+
+def compare(bundle: Bundle, model: Generator | Original, *, seed: int = 0) -> Differences:
     """Run a bundle on random inputs and measure how far it is from its network.
 
     Args:
@@ -44,15 +82,30 @@ def compare(bundle: Bundle, model: Generator, *, seed: int = 0) -> Differences:
         model: what it was exported from.
         seed: of the inputs.
     """
-    model = model.eval()
+    original = model if isinstance(model, Original) else original_of(model)
     random = np.random.default_rng(seed)
     return Differences(
-        graphs=_graph_difference(bundle, model, random),
-        runtime=_runtime_difference(bundle, model, random),
+        graphs=_graph_difference(bundle, original, random),
+        runtime=_runtime_difference(bundle, original, random),
     )
 
 
-def check(bundle: Bundle, model: Generator) -> Differences:
+def write_checked(bundle: Bundle, model: Generator | Original) -> tuple[Bundle, Differences]:
+    """Write the description of a bundle whose graphs are there, and :func:`check` the bundle.
+
+    Raises:
+        BundleError: it differs too much, and is left without its description; or it can't be
+            written.
+    """
+    written = write_bundle(bundle)
+    try:
+        return written, check(written, model)
+    except LipstreamError:
+        (written.folder / MANIFEST).unlink()  # a folder without its description is never run
+        raise
+
+
+def check(bundle: Bundle, model: Generator | Original) -> Differences:
     """Do as :func:`compare` and refuse a bundle that differs by more than ``TOLERANCE``.
 
     Raises:
@@ -67,32 +120,34 @@ def check(bundle: Bundle, model: Generator) -> Differences:
     return differences
 
 
-def _graph_difference(bundle: Bundle, model: Generator, random: np.random.Generator) -> float:
+def _graph_difference(bundle: Bundle, original: Original, random: np.random.Generator) -> float:
     core = ov.Core()
     settings = {"INFERENCE_PRECISION_HINT": "f32"}
-    encoder, generator = (
-        core.compile_model(str(bundle.graph_path(role)), "CPU", settings)
+    graphs = {
+        role: core.compile_model(str(bundle.graph_path(role)), "CPU", settings)
         for role in (IDENTITY, GENERATOR)
-    )
+        if role in bundle.graphs
+    }
     worst = 0.0
     for batch in BATCHES:
         mel = _random_mel(bundle, batch, random)
         pose, identity = (_to_planes(_random_crops(bundle, batch, random)) for _ in range(2))
-        maps = encoder({"identity": identity.numpy()})
         feed = {
             "mel": mel,
             "pose": mask_pose(pose, bundle.masked_from).numpy(),
             "identity": identity.numpy(),
         }
-        feed |= {name: maps[name] for name in bundle.graphs[IDENTITY].outputs}
+        if IDENTITY in graphs:
+            maps = graphs[IDENTITY]({"identity": identity.numpy()})
+            feed |= {name: maps[name] for name in bundle.graphs[IDENTITY].outputs}
         inputs = bundle.graphs[GENERATOR].inputs
-        frames = generator({name: feed[name] for name in inputs})["frames"]
-        expected = _paint(model, mel, pose, identity)
+        frames = graphs[GENERATOR]({name: feed[name] for name in inputs})["frames"]
+        expected = _paint(original, mel, pose, identity)
         worst = max(worst, float(np.abs(frames - expected).max()))
     return worst
 
 
-def _runtime_difference(bundle: Bundle, model: Generator, random: np.random.Generator) -> float:
+def _runtime_difference(bundle: Bundle, original: Original, random: np.random.Generator) -> float:
     runtime = Runtime(bundle, threads=1, slots=2)
     identities = _random_crops(bundle, 2, random)
     chunks, expected = {}, {}
@@ -100,21 +155,26 @@ def _runtime_difference(bundle: Bundle, model: Generator, random: np.random.Gene
         slot = runtime.open(identity)
         pose, mel = _random_crops(bundle, count, random), _random_mel(bundle, count, random)
         chunks[slot] = Chunk(mel=mel, pose=pose)
-        reference = _to_planes(np.repeat(identity[None], count, axis=0))
-        expected[slot] = _paint(model, mel, _to_planes(pose), reference)
+        same = original.identity_policy == "same-frame"
+        reference = pose if same else np.repeat(identity[None], count, axis=0)
+        swap = slice(None, None, -1 if original.colour_order == "bgr" else 1)
+        planes = [_to_planes(np.ascontiguousarray(p[..., swap])) for p in (pose, reference)]
+        expected[slot] = _paint(original, mel, *planes)[:, swap]
     worst = 0.0
     for slot, frames in runtime.step(chunks).items():
-        planes = frames.transpose(0, 3, 1, 2).astype(np.float32) / 255
-        worst = max(worst, float(np.abs(planes - expected[slot]).max()) - HALF_LEVEL)
+        painted = frames.transpose(0, 3, 1, 2).astype(np.float32) / 255
+        worst = max(worst, float(np.abs(painted - expected[slot]).max()) - HALF_LEVEL)
     return worst
 
 
 def _paint(
-    model: Generator, mel: NDArray[np.float32], pose: torch.Tensor, identity: torch.Tensor
+    original: Original, mel: NDArray[np.float32], pose: torch.Tensor, identity: torch.Tensor
 ) -> NDArray[np.float32]:
     with torch.no_grad():
-        output = model(torch.from_numpy(mel), mask_pose(pose, model.config.masked_from), identity)
-    frames: NDArray[np.float32] = output.frames.numpy()
+        masked = mask_pose(pose, original.masked_from)
+        frames: NDArray[np.float32] = original.paint(
+            torch.from_numpy(mel), masked, identity
+        ).numpy()
     return frames
 
 

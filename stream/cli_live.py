@@ -5,6 +5,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from stream.config import SYNC_MONITORS
+
 LEAST_SECONDS, MOST_SECONDS = 0.2, 86_400.0
 
 
@@ -92,11 +94,28 @@ def _add_session(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--delay-ms", metavar="MS", type=int, help="added delay to begin with (default: 400)"
     )
+    add_sync_monitor(command)
     command.add_argument(
         "--plot", metavar="OUT.png", type=Path, help="draw delay, skew and gate over time"
     )
     command.add_argument(
         "--trace", metavar="OUT.jsonl", type=Path, help="write every decision, one JSON a line"
+    )
+
+
+def add_sync_monitor(command: argparse.ArgumentParser) -> None:
+    """Add the flags of the sync monitor."""
+    command.add_argument(
+        "--sync-monitor",
+        choices=SYNC_MONITORS,
+        help="let a lip expert watch what leaves, and correct it (default: act)",
+    )
+    command.add_argument(
+        "--lip-expert",
+        metavar="DIR",
+        dest="expert_folder",
+        type=Path,
+        help="a bundle whose lip expert watches (default: the bundle's own, or the starter's)",
     )
 
 

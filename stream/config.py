@@ -2,7 +2,7 @@
 
 import dataclasses
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, Self
 
@@ -34,6 +34,8 @@ X264_PRESETS = (
     "veryslow",
 )
 
+SYNC_MONITORS = ("off", "report", "act")
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Settings:
@@ -57,6 +59,11 @@ class Settings:
         own_voice: whether the speaker's own voice is heard; where it is not said, it is heard
             exactly if there is no target audio.
         page_port: of the control page, on this computer only; 0 takes any that is free.
+        sync_monitor: whether a lip expert watches what leaves: ``off``; ``report``: it only says
+            what it finds; ``act``: it also corrects a constant offset, and shows the real mouth
+            while the painted one matches nothing.
+        expert_folder: a bundle whose lip expert watches; where empty it is that of the bundle that
+            runs, or of the starter if that one has none.
     """
 
     bundle_folder: Path = STARTER
@@ -75,6 +82,8 @@ class Settings:
     delay_ms: int = 400
     own_voice: bool | None = None
     page_port: int = 8765
+    sync_monitor: str = "act"
+    expert_folder: Path | None = None
 
     def __post_init__(self) -> None:
         within("threads", self.threads, 1, 64)
@@ -84,15 +93,13 @@ class Settings:
         within("fps", self.fps, 5, 60)
         within("delay_ms", self.delay_ms, 300, 1000)
         within("page_port", self.page_port, 0, 65535)
+        one_of("sync_monitor", self.sync_monitor, SYNC_MONITORS)
         if self.width % 2 or self.height % 2:
             raise ConfigError(
                 f"width and height must be even, as cameras have it, not {self.width} by"
                 f" {self.height}."
             )
-        if self.x264_preset not in X264_PRESETS:
-            raise ConfigError(
-                f"x264_preset must be one of {', '.join(X264_PRESETS)}, not {self.x264_preset!r}."
-            )
+        one_of("x264_preset", self.x264_preset, X264_PRESETS)
 
     @classmethod
     def load(
@@ -131,6 +138,16 @@ def within(name: str, value: float, least: float, most: float) -> None:
         raise ConfigError(f"{name} must be {least} to {most}, not {value}.")
 
 
+def one_of(name: str, value: str, options: Sequence[str]) -> None:
+    """See that a word is one of those that are known.
+
+    Raises:
+        ConfigError: it is not.
+    """
+    if value not in options:
+        raise ConfigError(f"{name} must be one of {', '.join(options)}, not {value!r}.")
+
+
 READERS: Final = {
     "bundle_folder": PATH,
     "threads": WHOLE,
@@ -148,4 +165,6 @@ READERS: Final = {
     "delay_ms": WHOLE,
     "own_voice": SWITCH,
     "page_port": WHOLE,
+    "sync_monitor": TEXT,
+    "expert_folder": PATH,
 }

@@ -46,6 +46,7 @@ class Report:
         rss_slope_mb_per_min: growth of memory.
         skew_signed_p50_ms: median skew, + = sound late.
         skew_source: which sinks the skew was measured at.
+        sync: what the sync monitor found; None without one.
         rss_source: what the numbers of memory are.
         sinks: more of each sink.
     """
@@ -66,6 +67,7 @@ class Report:
     rss_slope_mb_per_min: float | None
     skew_signed_p50_ms: float | None
     skew_source: str
+    sync: Mapping[str, Any] | None = None
     rss_source: str = RSS_SOURCE
     sinks: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
@@ -116,6 +118,7 @@ class Report:
                 f" ({self.skew_source})",
             ),
             ("gate", ", ".join(f"{case} {s or 0:.1f} s" for case, s in self.gate_s.items())),
+            *([] if self.sync is None else [("lips to speech", _sync_text(self.sync))]),
             (
                 "memory",
                 f"{_text(rss['start'])} MB at the start, {_text(rss['end'])} MB at the end",
@@ -137,7 +140,19 @@ _DIGITS: Final = {
     "duration_s": 2,
     "rss_slope_mb_per_min": 2,
     "sinks": 3,
+    "sync": 3,
 }
+
+
+def _sync_text(sync: Mapping[str, Any]) -> str:
+    """What the sync monitor found, in one line."""
+    avsu, states = sync["avsu"]["p50"], sync["readings"]
+    found = ", ".join(f"{count} {state}" for state, count in states.items() if count)
+    moved = sync["correction_frames"]
+    return (
+        f"AVSu {_text(avsu, 2)}, readings: {found or 'none'}"
+        f"{f'; corrected by {moved:+d} frames' if moved else ''} ({sync['expert']})"
+    )
 
 
 def _rounded(value: Any, digits: int) -> Any:

@@ -7,6 +7,7 @@ all its target frames, so what the generator must learn is to keep whoever is in
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Final
 
 import torch
 import torch.nn.functional as F
@@ -19,28 +20,41 @@ _CONTROL = 5  # points a side of the grid that an elastic change is drawn on
 _INVERSE_STEPS = 4
 
 
-def augment_batch(batch: Batch, settings: Augment, chance: torch.Generator) -> Batch:
+ALL: Final = slice(None)
+
+
+def augment_batch(
+    batch: Batch,
+    settings: Augment,
+    chance: torch.Generator,
+    *,
+    part: slice = ALL,
+    whole: int | None = None,
+) -> Batch:
     """Change the samples of a batch, each in its own way.
 
     Args:
         batch: B samples of k frames.
         settings: how far.
         chance: the source of chance.
+        part: which samples of a larger batch these are; each changes as it would there.
+        whole: samples of that larger batch.
 
     Returns:
         The batch with pictures and meshes changed alike; the sound stays.
     """
-    count, side = len(batch.identity), batch.identity.shape[-1]
+    drawn, side = whole or len(batch.identity), batch.identity.shape[-1]
+    count = len(batch.identity)
     k = len(batch.frames) // count
 
     def uniform(*shape: int) -> Tensor:
-        return torch.rand(*shape, generator=chance) * 2 - 1
+        return (torch.rand(drawn, *shape, generator=chance) * 2 - 1)[part]
 
     def picked(share: float) -> Tensor:
-        return (torch.rand(count, generator=chance) < share).float()
+        return (torch.rand(drawn, generator=chance) < share).float()[part]
 
     changed = picked(settings.share)
-    shift = uniform(count, 2, _CONTROL, _CONTROL) * (settings.elastic * side)
+    shift = uniform(2, _CONTROL, _CONTROL) * (settings.elastic * side)
     shift = F.interpolate(shift, side, mode="bicubic", align_corners=True)
     shift = shift * changed[:, None, None, None]  # (B, 2, S, S) px
     mirrored = picked(settings.flip)
@@ -48,16 +62,28 @@ def augment_batch(batch: Batch, settings: Augment, chance: torch.Generator) -> B
     source = place + shift
     source = torch.cat([_mirror(source[:, :1], mirrored, side), source[:, 1:]], dim=1)
 
-    small = settings.misplace * uniform(count, 4)
+    small = settings.misplace * uniform(4)
     stray = _affine(place, small, side)
     at = _sample(source, stray)  # where the reference's pixels come from
 
-    colour = _Colour.draw(count, settings, changed, chance)
+    colour = _Colour.draw(drawn, part, settings, changed, chance)
     frames = _sample(batch.frames, source.repeat_interleave(k, dim=0))
     mesh = _carry(batch.mesh, source.repeat_interleave(k, dim=0), mirrored.repeat_interleave(k))
     identity_mesh = _carry(batch.identity_mesh, source, mirrored)
+    context = batch.context
+    if context is not None:
+        span = context.frames.shape[1]
+        every = source.repeat_interleave(span, dim=0)
+        seen = colour(_sample(context.frames.flatten(0, 1), every), span)
+        points = _carry(context.points.flatten(0, 1), every, mirrored.repeat_interleave(span))
+        context = replace(
+            context,
+            frames=seen.reshape(context.frames.shape),
+            points=points.reshape(context.points.shape),
+        )
     return replace(
         batch,
+        context=context,
         frames=colour(frames, k),
         identity=colour(_sample(batch.identity, at), 1),
         mesh=mesh,
@@ -74,10 +100,10 @@ class _Colour:
 
     @classmethod
     def draw(
-        cls, count: int, settings: Augment, changed: Tensor, chance: torch.Generator
+        cls, drawn: int, part: slice, settings: Augment, changed: Tensor, chance: torch.Generator
     ) -> _Colour:
-        noise = torch.randn(count, 3, 3, generator=chance) * settings.colour
-        gamma = (torch.rand(count, generator=chance) * 2 - 1) * settings.gamma
+        noise = torch.randn(drawn, 3, 3, generator=chance)[part] * settings.colour
+        gamma = (torch.rand(drawn, generator=chance)[part] * 2 - 1) * settings.gamma
         return cls(
             torch.eye(3) + noise * changed[:, None, None], torch.exp(gamma * changed)[:, None]
         )

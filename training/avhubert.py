@@ -1,8 +1,8 @@
 """AV-HuBERT: one transformer over lips and speech (Shi et al., ICLR 2022), in plain torch.
 
 Names and shapes of the parameters are those of the public checkpoints, base and large, so that
-these load without renaming; narrower ones are trained here. The network is differentiable down to
-the pixels, at any length.
+these load without renaming (:func:`public_name` is the other way); narrower ones are trained
+here. The network is differentiable down to the pixels, at any length.
 
 Legend of shapes: B clips, T frames at 25 a second, S side of the mouth region in pixels (88), D
 width of the transformer.
@@ -10,6 +10,7 @@ width of the transformer.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Self
 
@@ -22,6 +23,7 @@ from engine.errors import ConfigError
 
 AUDIO_VALUES = 104  # 26 bands of 4 steps of 10 ms
 POSITION_KERNEL, POSITION_GROUPS = 128, 16
+HEAD_VALUES = 64  # of an attention head, in every public checkpoint
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -62,9 +64,46 @@ class AvHubertConfig:
         first, second, third, fourth = values["trunk"]
         return cls(**{**values, "trunk": (first, second, third, fourth)})
 
+    @classmethod
+    def from_shapes(cls, shapes: Mapping[str, Sequence[int]]) -> Self:
+        """The sizes of a public checkpoint's network.
+
+        Args:
+            shapes: of its tensors, by public names.
+
+        Raises:
+            KeyError: a tensor that tells a size is missing.
+            ConfigError: the sizes make no network.
+        """
+        dim, ffn = shapes["post_extract_proj.weight"][0], shapes["encoder.layers.0.fc1.weight"][0]
+        layers = {name.split(".")[2] for name in shapes if name.startswith("encoder.layers.")}
+        trunk = "feature_extractor_video.resnet.trunk.layer{}.0.conv1.weight"
+        first, second, third, fourth = (shapes[trunk.format(n)][0] for n in (1, 2, 3, 4))
+        return cls(
+            layers=len(layers),
+            dim=dim,
+            ffn=ffn,
+            heads=max(1, dim // HEAD_VALUES),
+            trunk=(first, second, third, fourth),
+        )
+
 
 BASE = AvHubertConfig()
 LARGE = AvHubertConfig(layers=24, dim=1024, ffn=4096, heads=16)
+
+
+_PUBLIC_NAMES = {  # torch's own names of a weight kept as length and direction
+    "encoder.pos_conv.0.parametrizations.weight.original0": "encoder.pos_conv.0.weight_g",
+    "encoder.pos_conv.0.parametrizations.weight.original1": "encoder.pos_conv.0.weight_v",
+}
+
+
+def public_name(name: str) -> str:
+    """The name that public checkpoints have for a tensor of :class:`AvHubert`'s state dict.
+
+    ``load_state_dict`` takes either.
+    """
+    return _PUBLIC_NAMES.get(name, name)
 
 
 class BasicBlock(nn.Module):

@@ -31,12 +31,13 @@ from engine.paste import paste
 from engine.phonemes import load_spans, opening_of, pauses_of
 from engine.tracker import FaceTracker
 from training.clips import FPS
+from training.leakage import OPEN, LeakFigures, leak_figures
 from training.metrics import lag_curve, psnr, ssim
 from training.prepare import MIN_FACE_SHARE
 
 Picture = NDArray[np.uint8]
 
-CLOSED: Final = 0.05
+CLOSED: Final = OPEN
 """A mouth open less than this (inner-lip over inter-ocular distance) counts as closed."""
 
 APART_S: Final = 1.0
@@ -236,6 +237,15 @@ class Bench:
             made=mean_likeness(made),
             copied=mean_likeness(copied),
         )
+
+    def silent(self, face: Path, reference: Path) -> LeakFigures:
+        """Drive a clip's face by silence, with a clip's identity reference."""
+        real = self.real(face)
+        silence = np.zeros(len(real) * SAMPLE_RATE // FPS, np.float32)
+        identity = self._identity(reference)
+        synced = self._lips.run(pictures_of(face), silence, Fraction(FPS), identity)
+        made, lost = openings((s.picture for s in synced), self._models)
+        return leak_figures(face.stem, reference.stem, made, real[: len(made)], lost)
 
     def _identity(self, path: Path) -> Identity:
         return self._lips.choose_identity(pictures_of(path), Fraction(FPS))

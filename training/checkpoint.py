@@ -18,6 +18,7 @@ from engine.errors import ConfigError
 
 FORMAT_VERSION = 1
 GENERATOR = "generator"  # the only kind that export turns into a bundle
+EXPERT = "expert"  # a lip expert, which export adds to one
 
 
 @dataclass(frozen=True, kw_only=True)

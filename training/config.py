@@ -8,11 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any, Final
+from typing import Any, Final, Literal, get_args
 
 from engine.errors import ConfigError
 from engine.mel import WindowPlacement
 from training.generator import GeneratorConfig
+
+PerceptualKind = Literal["none", "vgg19", "expert"]
+SyncForm = Literal["none", "unsupervised", "visual", "multimodal", "syncnet"]
+AdversarialForm = Literal["bce", "hinge"]
+Precision = Literal["fp32", "bf16", "fp16"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -66,6 +71,68 @@ class Augment:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Objective:
+    """What is added to the generator's own loss: the paper's other three terms (eq. 3).
+
+    A term whose weight is 0, or whose kind is ``none``, is left out with the network it needs.
+
+    Attributes:
+        adversarial: weight of the discriminator's opinion; 0 trains without one.
+        adversarial_form: ``bce``, the non-saturating form of the GAN that the paper cites, or
+            ``hinge``; the paper gives no formula.
+        perceptual: whose maps are compared: ``vgg19``, the paper's, or ``expert``, the picture's
+            network of an AV-HuBERT on gray mouth regions.
+        perceptual_weight: of their distance.
+        sync: form of the lip-sync loss: ``unsupervised`` (sound against generated lips, the
+            paper's), ``visual`` (generated against true lips), ``multimodal`` (both with their
+            sound) or ``syncnet`` (Wav2Lip's lip expert, the paper's baseline).
+        sync_weight: of it.
+        sync_frames: of a clip that the lip expert sees around the generated ones, at most; a
+            shorter clip is seen whole.
+        discriminator_width: factor on the discriminator's channels; 1 beside the paper's
+            generator in full size.
+        discriminator_rate, discriminator_betas: of its own Adam; the rate rises and falls with
+            the generator's.
+    """
+
+    adversarial: float = 0.0
+    adversarial_form: AdversarialForm = "bce"
+    perceptual: PerceptualKind = "none"
+    perceptual_weight: float = 1.0
+    sync: SyncForm = "none"
+    sync_weight: float = 0.5
+    sync_frames: int = 125
+    discriminator_width: float = 0.25
+    discriminator_rate: float = 1e-4
+    discriminator_betas: tuple[float, float] = (0.5, 0.999)
+
+    def __post_init__(self) -> None:
+        choices = {
+            "adversarial_form": AdversarialForm,
+            "perceptual": PerceptualKind,
+            "sync": SyncForm,
+        }
+        for name, kinds in choices.items():
+            _check_choice(name, getattr(self, name), get_args(kinds))
+        for name in ("adversarial", "perceptual_weight", "sync_weight"):
+            if not getattr(self, name) >= 0:
+                raise ConfigError(f"{name} must be at least 0, not {getattr(self, name)}.")
+        for name in ("discriminator_width", "discriminator_rate"):
+            if not getattr(self, name) > 0:
+                raise ConfigError(f"{name} must be above 0, not {getattr(self, name)}.")
+
+    @property
+    def judges_sync(self) -> bool:
+        """Whether a lip expert judges lips and speech."""
+        return self.sync != "none" and self.sync_weight > 0
+
+    @property
+    def judges_looks(self) -> bool:
+        """Whether a network's maps of real and generated pictures are compared."""
+        return self.perceptual != "none" and self.perceptual_weight > 0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class TrainConfig:
     """One run of the generator.
 
@@ -73,9 +140,12 @@ class TrainConfig:
         generator: size and form of the network.
         placement: where a frame's mel window lies; the audio encoder must have learnt with it.
         weights: of the loss.
+        objective: what else the generator is judged by.
         augment: pseudo identities.
         speakers: share of samples from each speaker; ``*`` stands for all others together.
-        clips: samples of a batch, each of k frames.
+        clips: samples of a step, each of k frames, over all processes.
+        accumulate: parts that a process's samples are computed in, one after the other; it saves
+            memory, and batch normalisation sees a part at a time.
         k: frames of a sample, one after the other.
         shut_share: the identity reference is drawn from this share of a clip's frames, those with
             the mouth shut most.
@@ -85,6 +155,8 @@ class TrainConfig:
         steps: of Adam, warm-up and cosine decay included.
         learning_rate, warmup_steps, betas: of Adam.
         average: decay of the running average of the weights, which is what is exported.
+        precision: what networks compute in: ``fp32``, ``bf16`` or, on a GPU, ``fp16``; losses,
+            discriminator and weights stay in float32.
         save_every: steps between checkpoints.
         seed: of weights and samples.
         threads: of torch.
@@ -93,9 +165,11 @@ class TrainConfig:
     generator: GeneratorConfig
     placement: WindowPlacement = field(default_factory=lambda: WindowPlacement(-0.1))
     weights: LossWeights = field(default_factory=LossWeights)
+    objective: Objective = field(default_factory=Objective)
     augment: Augment = field(default_factory=Augment)
     speakers: Mapping[str, float] = field(default_factory=lambda: {"*": 1.0})
     clips: int = 6
+    accumulate: int = 1
     k: int = 5
     shut_share: float = 0.1
     silent_share: float = 0.06
@@ -105,16 +179,24 @@ class TrainConfig:
     warmup_steps: int = 200
     betas: tuple[float, float] = (0.9, 0.99)
     average: float = 0.998
+    precision: Precision = "fp32"
     save_every: int = 250
     seed: int = 0
     threads: int = 1
 
     def __post_init__(self) -> None:
-        for name in ("clips", "k", "steps", "save_every", "threads"):
+        for name in ("clips", "accumulate", "k", "steps", "save_every", "threads"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} must be at least 1, not {getattr(self, name)}.")
         if self.clips < 2:
             raise ConfigError("clips must be at least 2: one identity has no statistics.")
+        if self.clips % self.accumulate or self.clips < 2 * self.accumulate:
+            raise ConfigError(
+                f"clips must make {self.accumulate} equal parts of at least 2, not {self.clips}."
+            )
+        _check_choice("precision", self.precision, get_args(Precision))
+        if self.objective.judges_sync and self.objective.sync_frames < self.k:
+            raise ConfigError(f"sync_frames must be at least the run's {self.k} frames.")
         if abs(sum(self.speakers.values()) - 1) > 1e-6:
             raise ConfigError(f"the shares of speakers must sum to 1, not {dict(self.speakers)}.")
 
@@ -125,7 +207,13 @@ class TrainConfig:
         plain["placement"] = self.placement.to_dict()
         plain["betas"] = list(self.betas)
         plain["speakers"] = dict(self.speakers)
+        plain["objective"]["discriminator_betas"] = list(self.objective.discriminator_betas)
         return plain
+
+
+def _check_choice(name: str, value: str, allowed: tuple[str, ...]) -> None:
+    if value not in allowed:
+        raise ConfigError(f"{name} must be one of {', '.join(allowed)}, not {value!r}.")
 
 
 def narrow() -> TrainConfig:
@@ -142,8 +230,19 @@ def starter() -> TrainConfig:
 
 
 def paper() -> TrainConfig:
-    """The paper's generator in full size: painted RGB, lower half masked, the whole face out."""
-    return TrainConfig(generator=GeneratorConfig(), learning_rate=1e-4, betas=(0.5, 0.999))
+    """The paper's generator in full size, with its objective (eq. 3): GAN + 10 L1 + VGG + 0.5 sync.
+
+    Painted RGB, lower half masked, the whole face out; every pixel counts alike.
+    """
+    return TrainConfig(
+        generator=GeneratorConfig(),
+        weights=LossWeights(pixel=10.0, gradient=0.0, mouth=1.0, outside=1.0),
+        objective=Objective(
+            adversarial=1.0, perceptual="vgg19", sync="unsupervised", discriminator_width=1.0
+        ),
+        learning_rate=1e-4,
+        betas=(0.5, 0.999),
+    )
 
 
 RUNS: Final[Mapping[str, Callable[[], TrainConfig]]] = {

@@ -4,15 +4,17 @@
 
 How well the lips follow: the face of one clip gets the voice of another, and the opening of the
 generated mouth is set against the opening that the voice's own speaker had. How well the person is
-kept: a clip's face gets its own voice, and its crops are set against the real ones. Everything is
-measured on the pictures that leave the chain, before any video codec.
+kept: a clip's face gets its own voice, and its crops are set against the real ones. Whether the
+face that comes in leaks (``--leakage``): a clip's face gets silence, with its own identity
+reference and with another one's. Everything is measured on the pictures that leave the chain,
+before any video codec. Finished videos of any system are judged by :mod:`training.scoring`.
 """
 
 from __future__ import annotations
 
 import hashlib
 import multiprocessing
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,10 +25,22 @@ from engine.bundle import MANIFEST, Bundle, load_bundle
 from engine.errors import ConfigError, MediaError
 from training.bench import Bench, ClipFigures, PairFigures, SpeechFigures, judge_speech
 from training.clips import is_held_out
+from training.leakage import LeakFigures
 from training.prepare import find_videos
 
-Job = tuple[Path, Path | None]
-"""A clip's face with another clip's voice, or (None) with its own."""
+
+@dataclass(frozen=True, slots=True)
+class Silent:
+    """A clip's face with silence and the identity reference of a clip."""
+
+    face: Path
+    reference: Path
+
+
+Job = tuple[Path, Path | None] | Silent
+"""A clip's face with another clip's voice, or (None) with its own, or with none at all."""
+
+Judged = PairFigures | ClipFigures | LeakFigures
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +62,7 @@ class Report:
         seed: which pairs were drawn.
         pairs: rows of face and voice, by name.
         clips: rows of self-reconstruction, by name.
+        leaks: rows of faces driven by silence, by name; none where they were not asked for.
         speech: a finished video, where one was given.
         failed: what could not be judged.
     """
@@ -58,6 +73,7 @@ class Report:
     seed: int
     pairs: dict[str, list[PairFigures]]
     clips: dict[str, list[ClipFigures]]
+    leaks: dict[str, list[LeakFigures]]
     speech: SpeechFigures | None
     failed: list[Failed]
 
@@ -96,18 +112,33 @@ def _open_bench(folder: Path) -> None:
     _bench = Bench(load_bundle(folder))
 
 
-def _judge_in_worker(job: Job) -> PairFigures | ClipFigures | Failed:
+def _judge_in_worker(job: Job) -> Judged | Failed:
     if _bench is None:
         raise RuntimeError("the worker has no bench")
     return _judge(_bench, job)
 
 
-def _judge(bench: Bench, job: Job) -> PairFigures | ClipFigures | Failed:
-    face, voice = job
+def _judge(bench: Bench, job: Job) -> Judged | Failed:
     try:
-        return bench.clip(face) if voice is None else bench.pair(face, voice)
+        match job:
+            case Silent(face, reference):
+                return bench.silent(face, reference)
+            case face, None:
+                return bench.clip(face)
+            case face, voice:
+                return bench.pair(face, voice)
     except MediaError as error:
-        return Failed(face.stem if voice is None else f"{face.stem}+{voice.stem}", str(error))
+        return Failed(_clips_of(job), str(error))
+
+
+def _clips_of(job: Job) -> str:
+    match job:
+        case Silent(face, reference):
+            return f"{face.stem} with {reference.stem}'s reference"
+        case face, None:
+            return face.stem
+        case face, voice:
+            return f"{face.stem}+{voice.stem}"
 
 
 def evaluate(
@@ -119,6 +150,7 @@ def evaluate(
     seed: int = 0,
     workers: int = 1,
     speech: tuple[Path, Path] | None = None,
+    leakage: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> Report:
     """Judge a bundle.
@@ -133,6 +165,7 @@ def evaluate(
         seed: which ones are drawn.
         workers: processes; the figures are the same whatever their number.
         speech: a finished video and the phoneme times of its speech.
+        leakage: whether faces are driven by silence as well.
         progress: called with the jobs done and all jobs after each one.
 
     Raises:
@@ -162,14 +195,18 @@ def evaluate(
         row: [clips[i] for i in sorted(chance.permutation(len(clips))[:pairs])]
         for row, clips in ((f"{name}, held-out clips", own), ("others", others))
     }
+    leak_rows = _leak_rows(name, clip_rows, own, others) if leakage else {}
     jobs: list[tuple[str, Job]] = []
     for row, drawn in pair_rows.items():
         jobs += [(row, pair) for pair in drawn]
     for row, clips in clip_rows.items():
         jobs += [(row, (path, None)) for path in clips]
+    for row, silent in leak_rows.items():
+        jobs += [(row, job) for job in silent]
 
     pair_figures: dict[str, list[PairFigures]] = {row: [] for row, d in pair_rows.items() if d}
     clip_figures: dict[str, list[ClipFigures]] = {row: [] for row, d in clip_rows.items() if d}
+    leak_figures: dict[str, list[LeakFigures]] = {row: [] for row in leak_rows}
     failed = []
     judged = _judge_all([job for _, job in jobs], bundle, workers)
     for done, ((row, _), figures) in enumerate(zip(jobs, judged, strict=True), 1):
@@ -178,6 +215,8 @@ def evaluate(
                 pair_figures[row].append(figures)
             case ClipFigures():
                 clip_figures[row].append(figures)
+            case LeakFigures():
+                leak_figures[row].append(figures)
             case Failed():
                 failed.append(figures)
         if progress is not None:
@@ -189,14 +228,46 @@ def evaluate(
         seed=seed,
         pairs=pair_figures,
         clips=clip_figures,
+        leaks=leak_figures,
         speech=spoken,
         failed=failed,
     )
 
 
-def _judge_all(
-    jobs: Sequence[Job], bundle: Bundle, workers: int
-) -> Iterator[PairFigures | ClipFigures | Failed]:
+def _leak_rows(
+    speaker: str,
+    drawn: Mapping[str, Sequence[Path]],
+    own: Sequence[Path],
+    others: Sequence[Path],
+) -> dict[str, list[Silent]]:
+    """Faces with their own identity reference and with that of somebody else, where there are any.
+
+    Without others, the second is that of another clip of the speaker.
+    """
+    first, second = drawn.values()
+    strangers = others or own
+    whose = "another person" if others else "another clip"
+    rows = {
+        f"{speaker}, own reference": [Silent(face, face) for face in first],
+        f"{speaker}, reference of {whose}": [
+            Silent(face, _other(face, strangers, place)) for place, face in enumerate(first)
+        ],
+    }
+    if second:
+        rows["others, own reference"] = [Silent(face, face) for face in second]
+        rows[f"others, reference of {speaker}"] = [
+            Silent(face, own[place % len(own)]) for place, face in enumerate(second)
+        ]
+    return rows
+
+
+def _other(face: Path, clips: Sequence[Path], place: int) -> Path:
+    """A clip that is not this one, another from place to place."""
+    left = [clip for clip in clips if clip != face]
+    return left[place % len(left)]
+
+
+def _judge_all(jobs: Sequence[Job], bundle: Bundle, workers: int) -> Iterator[Judged | Failed]:
     """Do jobs in order, here or in processes of their own."""
     if workers == 1:
         bench = Bench(bundle)

@@ -27,6 +27,7 @@ from training.bench import (
 )
 from training.clips import FPS
 from training.evaluate import Report
+from training.leakage import AROUND, MOVING, OPEN, LeakFigures
 from training.metrics import LAG_REACH, PSNR_CAP_DB, SSIM_SETTINGS, best_lag
 
 Rows = list[tuple[str, ...]]
@@ -42,6 +43,8 @@ SETTINGS = {
     "lower half": "the lower half of the crop's rows, on its own",
     "self-reconstruction": f"frames {APART_S:g} s or more from the identity reference",
     "closed": CLOSED,
+    "leakage": f"driven by digital silence; open: opening above {OPEN}; moves: opening spans more"
+    f" than {MOVING} within {AROUND} frames; following: correlation with the mouth that came in",
     "pauses": f"of 0.2 s or more, less {PAUSE_MARGIN_S * 1000:.0f} ms at both ends",
     "codec": "none: pictures as they leave the chain; a finished video as it is",
 }
@@ -115,36 +118,69 @@ def speech_rows(speech: SpeechFigures) -> Rows:
     return [(speech.video, *frames, *pauses, f"{speech.pause_max:.3f}")]
 
 
+def leak_rows(report: Report) -> Rows:
+    """The rows of the table of faces driven by silence."""
+    rows: Rows = []
+    for name, faces in report.leaks.items():
+        if not faces:
+            rows.append((name, "0", *("-",) * 6))
+            continue
+        s = _leak_summary(faces)
+        shares = (f"{100 * s[key]:.1f} %" for key in _SHARES)
+        frames = str(s["frames"])
+        rows.append((name, str(len(faces)), frames, *shares, f"{s['following']:.3f}"))
+    return rows
+
+
+_SHARES = ("open_share", "moving_share", "real_open_share", "real_moving_share")
+
+
+def _leak_summary(faces: Sequence[LeakFigures]) -> dict[str, Any]:
+    weights = [face.frames for face in faces]
+    shares = {
+        key: float(np.average([getattr(face, key) for face in faces], weights=weights))
+        for key in _SHARES
+    }
+    following = float(np.mean([face.following for face in faces]))
+    return {"faces": len(faces), "frames": sum(weights), **shares, "following": following}
+
+
 def show(report: Report, console: Console) -> None:
     """Print the tables: drawn on a terminal, as plain aligned text elsewhere."""
-    _show_table(
+    show_table(
         console,
         "Lips that follow",
         ("", "pairs", "correlation", "lowest", "best lag", "there", "amplitude"),
         sync_rows(report),
     )
-    _show_table(
+    show_table(
         console,
         "Self-reconstruction",
         ("", "frames", "PSNR", "PSNR lower", "SSIM", "SSIM lower"),
         likeness_rows(report),
     )
+    if report.leaks:
+        shares = "open", "moves", "really open", "really moves", "following"
+        rows = leak_rows(report)
+        show_table(console, "Driven by silence", ("", "clips", "frames", *shares), rows)
     if report.speech is not None:
         heads = ("correlation", "best lag", "there", "in pauses", "closed", "median", "max")
         rows = speech_rows(report.speech)
-        _show_table(console, "Speech and its phoneme times", ("", "frames", *heads), rows)
+        show_table(console, "Speech and its phoneme times", ("", "frames", *heads), rows)
     for failed in report.failed:
-        _line(console, f"left out {failed.clips}: {failed.reason}")
+        print_line(console, f"left out {failed.clips}: {failed.reason}")
     for name, value in SETTINGS.items():
-        _line(console, f"{name}: {value}")
-    _line(console, f"bundle: {report.bundle}, SHA-256 {report.bundle_sha256}")
+        print_line(console, f"{name}: {value}")
+    print_line(console, f"bundle: {report.bundle}, SHA-256 {report.bundle_sha256}")
 
 
-def _line(console: Console, text: str) -> None:
+def print_line(console: Console, text: str) -> None:
+    """Print a line as it is."""
     console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
-def _show_table(console: Console, title: str, heads: tuple[str, ...], rows: Rows) -> None:
+def show_table(console: Console, title: str, heads: tuple[str, ...], rows: Rows) -> None:
+    """Print a table: drawn on a terminal, as plain aligned text elsewhere."""
     if console.is_terminal:
         table = Table(title=title, title_justify="left")
         for place, head in enumerate(heads):
@@ -154,14 +190,14 @@ def _show_table(console: Console, title: str, heads: tuple[str, ...], rows: Rows
         console.print(table)
         return
     widths = [max(map(len, column)) for column in zip(heads, *rows, strict=True)]
-    _line(console, title)
+    print_line(console, title)
     for row in (heads, *rows):
         first, *rest = (
             text.rjust(width) if place else text.ljust(width)
             for place, (text, width) in enumerate(zip(row, widths, strict=True))
         )
-        _line(console, "  ".join(("", first, *rest)).rstrip())
-    _line(console, "")
+        print_line(console, "  ".join(("", first, *rest)).rstrip())
+    print_line(console, "")
 
 
 def to_json(report: Report) -> dict[str, Any]:
@@ -188,6 +224,13 @@ def to_json(report: Report) -> dict[str, Any]:
             }
             for name, clips in report.clips.items()
         },
+        "leakage": {
+            name: {
+                **(_leak_summary(faces) if faces else {"faces": 0}),
+                "each": [asdict(face) for face in faces],
+            }
+            for name, faces in report.leaks.items()
+        },
         "speech": None if report.speech is None else _finite(asdict(report.speech)),
         "left_out": [asdict(failed) for failed in report.failed],
     }
@@ -206,8 +249,17 @@ def write_json(report: Report, path: Path) -> None:
     Raises:
         ConfigError: the file can't be written.
     """
+    write_figures(path, json.dumps(to_json(report), indent=1, allow_nan=False) + "\n")
+
+
+def write_figures(path: Path, text: str) -> None:
+    """Write a text file of figures, whole or not at all.
+
+    Raises:
+        ConfigError: the file can't be written.
+    """
     try:
-        write_whole(path, json.dumps(to_json(report), indent=1, allow_nan=False) + "\n")
+        write_whole(path, text)
     except OSError as error:
         raise ConfigError(
             f"The figures can't be written to {path} ({error.strerror}); check its folder."

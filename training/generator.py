@@ -240,7 +240,7 @@ class Generator(nn.Module):
         """
         self._audio_is_frozen = True
         self.audio_encoder.requires_grad_(False).eval()
-        silence = torch.full((1, 1, BANDS, COLUMNS), SILENCE)
+        silence = torch.full((1, 1, BANDS, COLUMNS), SILENCE, device=self.rest.device)
         with torch.no_grad():
             self.rest.copy_(self.audio_encoder(silence)[0])
 

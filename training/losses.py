@@ -40,7 +40,11 @@ class Losses:
 
     def scalars(self) -> dict[str, float]:
         """The terms by name."""
-        return {name: getattr(self, name).item() for name in self.__slots__}
+        return {name: value.item() for name, value in self.tensors().items()}
+
+    def tensors(self) -> dict[str, Tensor]:
+        """The terms by name, on their device."""
+        return {name: getattr(self, name) for name in self.__slots__}
 
 
 class GeneratorLoss:
@@ -50,16 +54,24 @@ class GeneratorLoss:
         weights: of the terms.
         rows: first painted row and the row after the last.
         side: pixels a side of the crop.
+        device: where the pictures are.
     """
 
-    def __init__(self, weights: LossWeights, rows: tuple[int, int], side: int) -> None:
+    def __init__(
+        self,
+        weights: LossWeights,
+        rows: tuple[int, int],
+        side: int,
+        device: torch.device | None = None,
+    ) -> None:
         self._weights = weights
         self._rows = rows
         self._side = side
         seen = torch.from_numpy(paste_mask(side).copy())[rows[0] : rows[1]]
         self._point_weight = torch.ones(MESH_POINTS)
         self._point_weight[list(SHAPE_POINTS)] = weights.lips
-        self._seen = weights.outside + (1 - weights.outside) * seen  # (R, S)
+        self._point_weight = self._point_weight.to(device)
+        self._seen = (weights.outside + (1 - weights.outside) * seen).to(device)  # (R, S)
 
     def __call__(
         self, output: GeneratorOutput, frames: Tensor, mesh: Tensor, identity_mesh: Tensor
@@ -99,9 +111,13 @@ class GeneratorLoss:
 
         Lips that touch leave a sliver in the mesh, which fades out here.
         """
-        lips = mesh[:, list(INNER_LIPS)].numpy()
+        lips = mesh[:, list(INNER_LIPS)].cpu().numpy()
         shares = np.stack([between_lips(one, self._side) for one in lips])
-        rows = torch.from_numpy(shares[:, self._rows[0] : self._rows[1]]).permute(0, 3, 1, 2)
+        rows = (
+            torch.from_numpy(shares[:, self._rows[0] : self._rows[1]])
+            .permute(0, 3, 1, 2)
+            .to(mesh.device)
+        )
         gap = (mesh[:, INNER_LOWER_LIP] - mesh[:, INNER_UPPER_LIP]).norm(dim=1)
         is_open: Tensor = ((gap * 96 / self._side - _SHUT_PX) / _SHUT_PX).clamp(0, 1)
         return rows * is_open[:, None, None, None]
@@ -119,8 +135,8 @@ class GeneratorLoss:
         lips = mesh[:, list(LIPS)]
         margin = _MOUTH_MARGIN * self._side / 96
         low, high = lips.amin(dim=1) - margin, lips.amax(dim=1) + margin  # (N, 2)
-        x = torch.arange(self._side, dtype=torch.float32)
-        y = torch.arange(*self._rows, dtype=torch.float32)
+        x = torch.arange(self._side, dtype=torch.float32, device=mesh.device)
+        y = torch.arange(*self._rows, dtype=torch.float32, device=mesh.device)
         inside_x = (x >= low[:, :1]) & (x <= high[:, :1])
         inside_y = (y >= low[:, 1:]) & (y <= high[:, 1:])
         return (inside_y[:, None, :, None] & inside_x[:, None, None, :]).float()

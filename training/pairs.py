@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import torch
@@ -17,12 +17,17 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from engine.errors import ConfigError
+from engine.filterbank import VALUES
 from engine.lips import mouth_opening
-from engine.mel import SILENCE, cut_windows, log_mel
+from engine.mel import COLUMNS, SILENCE, WindowPlacement, cut_windows, log_mel
 from training.clips import FPS, Clip, find_clips, is_held_out, read_clip
 from training.config import TrainConfig
+from training.surroundings import Context, hearing, surroundings
 
 OTHERS: Final = "*"
+ALL: Final = slice(None)
+
+_FROM_FRAME: Final = WindowPlacement(0.0, rounding="floor")  # as Wav2Lip's lip expert has learnt
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +40,10 @@ class Batch:
         identity: float32 (B, 3, S, S) in 0..1.
         mesh: float32 (B·k, 468, 2) in pixels of the crop.
         identity_mesh: float32 (B, 468, 2).
+        spoken: bool (B,), whether the sound is the frames' own; False for silence.
+        context: the clips around the samples, where the run's lip expert needs them.
+        heard: float32 (B, 1, 80, 16), the mel window that starts with a sample's first frame,
+            where the run's lip expert is Wav2Lip's.
     """
 
     mel: Tensor
@@ -42,6 +51,20 @@ class Batch:
     identity: Tensor
     mesh: Tensor
     identity_mesh: Tensor
+    spoken: Tensor | None = None
+    context: Context | None = None
+    heard: Tensor | None = None
+
+    def to(self, device: torch.device) -> Batch:
+        """The same on a device."""
+        context = self.context and replace(self.context, **_moved(self.context, device))
+        return replace(self, context=context, **_moved(self, device))
+
+
+def _moved(held: Batch | Context, device: torch.device) -> dict[str, Any]:
+    """The tensors of a dataclass on a device, by name."""
+    values = {item.name: getattr(held, item.name) for item in fields(held)}
+    return {name: v.to(device) for name, v in values.items() if isinstance(v, Tensor)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +73,16 @@ class _Source:
     mel: NDArray[np.float32]  # (80, columns)
     shut: NDArray[np.intp]  # frames fit for a reference
     rest: int  # first of the k frames with the mouth shut most
+    hearing: NDArray[np.float32]  # (n, 104), or nothing where the run needs none
+
+
+@dataclass(frozen=True, slots=True)
+class _Choice:
+    target: _Source
+    start: int  # the first of k frames
+    silent: bool
+    reference: _Source
+    at: int  # frame of the reference
 
 
 class PairSampler:
@@ -67,6 +100,8 @@ class PairSampler:
             ConfigError: there are no clips, or none of a speaker that the run asks for.
         """
         self._config = config
+        objective = config.objective
+        self._needs_hearing = objective.judges_sync and objective.sync != "syncnet"
         self._speakers: dict[str, list[_Source]] = defaultdict(list)
         for folder in find_clips(root):
             if is_held_out(folder.name) == held_out:
@@ -87,49 +122,58 @@ class PairSampler:
         count = max(1, round(self._config.shut_share * len(opening)))
         k = self._config.k
         rest = int(np.argmin(np.convolve(opening, np.ones(k), mode="valid")))
-        return _Source(clip, log_mel(clip.samples()), np.argsort(opening)[:count], rest)
+        heard = hearing(clip) if self._needs_hearing else np.zeros((0, VALUES), np.float32)
+        return _Source(clip, log_mel(clip.samples()), np.argsort(opening)[:count], rest, heard)
 
-    def draw(self, step: int) -> Batch:
-        """The batch of a step."""
+    def draw(self, step: int, part: slice = ALL) -> Batch:
+        """The batch of a step.
+
+        Args:
+            step: 1..steps.
+            part: which of its samples; the others are not read.
+        """
         chance = np.random.default_rng((self._config.seed, step))
-        drawn = [self._sample(chance) for _ in range(self._config.clips)]
-        mel, frames, identity, mesh, identity_mesh = zip(*drawn, strict=True)
+        chosen = [self._choose(chance) for _ in range(self._config.clips)][part]
+        k, objective = self._config.k, self._config.objective
+        windows = [slice(c.start, c.start + k) for c in chosen]
+        mel = [self._windows(c.target, c.start, k) for c in chosen]
+        silenced = [
+            np.full_like(m, SILENCE) if c.silent else m for c, m in zip(chosen, mel, strict=True)
+        ]
+        targets = [(c.target.clip, window) for c, window in zip(chosen, windows, strict=True)]
+        context, heard = None, None
+        if self._needs_hearing:
+            context = surroundings(
+                [(c.target.clip, c.target.hearing, c.start) for c in chosen],
+                k,
+                objective.sync_frames,
+            )
+        elif objective.judges_sync:
+            heard = torch.from_numpy(
+                np.concatenate([self._first_window(c.target, c.start) for c in chosen])
+            )
         return Batch(
-            torch.from_numpy(np.concatenate(mel)),
-            _pictures(np.concatenate(frames)),
-            _pictures(np.stack(identity)),
-            torch.from_numpy(np.concatenate(mesh)),
-            torch.from_numpy(np.stack(identity_mesh)),
+            torch.from_numpy(np.concatenate(silenced)),
+            _pictures(np.concatenate([clip.crops[window] for clip, window in targets])),
+            _pictures(np.stack([c.reference.clip.crops[c.at] for c in chosen])),
+            _points(np.concatenate([clip.mesh[window] for clip, window in targets])),
+            _points(np.stack([c.reference.clip.mesh[c.at] for c in chosen])),
+            torch.tensor([not c.silent for c in chosen]),
+            context,
+            heard,
         )
 
-    def _sample(
-        self, chance: np.random.Generator
-    ) -> tuple[
-        NDArray[np.float32],
-        NDArray[np.uint8],
-        NDArray[np.uint8],
-        NDArray[np.float32],
-        NDArray[np.float32],
-    ]:
+    def _choose(self, chance: np.random.Generator) -> _Choice:
         shares = [share for share, _ in self._groups]
         members = self._groups[chance.choice(len(shares), p=shares)][1]
         sources = self._speakers[members[chance.integers(len(members))]]
         target = sources[chance.integers(len(sources))]
-        k = self._config.k
-        start = int(chance.integers(target.clip.info.frames - k + 1))
+        start = int(chance.integers(target.clip.info.frames - self._config.k + 1))
         silent = bool(chance.random() < self._config.silent_share)
         if silent:
             start = target.rest
         reference, at = self._reference(sources, target, start, chance)
-        window = slice(start, start + k)
-        mel = self._windows(target, start, k)
-        return (
-            np.full_like(mel, SILENCE) if silent else mel,
-            np.asarray(target.clip.crops[window]),
-            np.asarray(reference.clip.crops[at]),
-            target.clip.mesh[window, :, :2].astype(np.float32),
-            reference.clip.mesh[at, :, :2].astype(np.float32),
-        )
+        return _Choice(target, start, silent, reference, at)
 
     def _reference(
         self,
@@ -152,7 +196,17 @@ class PairSampler:
         columns = [placement.first_column((start + i) / FPS) for i in range(k)]
         return cut_windows(source.mel, columns, placement.columns)
 
+    @staticmethod
+    def _first_window(source: _Source, start: int) -> NDArray[np.float32]:
+        """(1, 1, 80, 16), from a frame's own time on."""
+        return cut_windows(source.mel, [_FROM_FRAME.first_column(start / FPS)], COLUMNS)
+
 
 def _pictures(crops: NDArray[np.uint8]) -> Tensor:
     """uint8 (n, S, S, 3) → float32 (n, 3, S, S) in 0..1."""
     return torch.from_numpy(crops).permute(0, 3, 1, 2).float() / 255
+
+
+def _points(mesh: NDArray[np.float16]) -> Tensor:
+    """float16 (n, 468, 3) → float32 (n, 468, 2)."""
+    return torch.from_numpy(mesh[..., :2].astype(np.float32))

@@ -11,12 +11,12 @@ import json
 import multiprocessing
 import os
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import cv2
 import numpy as np
@@ -48,7 +48,7 @@ class Skipped:
 _models: FaceModels | None = None
 
 
-def _worker_models() -> FaceModels:
+def worker_models() -> FaceModels:
     """The process's own face models, loaded once."""
     global _models
     if _models is None:
@@ -71,7 +71,7 @@ def prepare_clip(path: Path, folder: Path, speaker: str, resolution: int) -> Non
         NoFaceError: the face is missing in more than a fiftieth of the frames.
     """
     geometry = UprightGeometry()
-    tracker = FaceTracker(_worker_models(), geometry=geometry, resolution=resolution)
+    tracker = FaceTracker(worker_models(), geometry=geometry, resolution=resolution)
     crops: list[NDArray[np.uint8]] = []
     meshes: list[NDArray[np.float32]] = []
     missing = before = 0
@@ -145,12 +145,32 @@ def prepare(
         folder = out / path.relative_to(source).with_suffix("")
         if not (folder / "clip.json").is_file():
             jobs.append((path, folder, path.parent.name, resolution))
+    return prepare_all(prepare_clip, jobs, out, workers)
+
+
+def prepare_all(
+    work: Callable[..., None],
+    jobs: Sequence[tuple[Path, *tuple[Any, ...]]],
+    out: Path,
+    workers: int | None = None,
+) -> list[Skipped]:
+    """Do the same work for many videos, in processes; write ``skipped.json`` into ``out``.
+
+    Args:
+        work: a function of a module; what it raises as :class:`LipstreamError` skips its video.
+        jobs: its arguments, the video first.
+        out: folder, which is made.
+        workers: processes; one a core by default.
+
+    Returns:
+        What was skipped.
+    """
     out.mkdir(parents=True, exist_ok=True)
     skipped = []
     # Forked children would inherit the locks of this process's threads.
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(workers or os.cpu_count(), mp_context=context) as pool:
-        futures = {pool.submit(prepare_clip, *job): job[0] for job in jobs}
+        futures = {pool.submit(work, *job): job[0] for job in jobs}
         for done in track(as_completed(futures), "Preparing", total=len(futures)):
             try:
                 done.result()

@@ -11,6 +11,7 @@ from typing import Any, Final, Literal
 from stream.core.histogram import Quantiles
 from stream.core.series import Moment, Series
 from stream.core.skew import SkewMeter
+from stream.core.sync_meter import SyncMeter
 from stream.report import CASES, STAGES, Report
 
 Kind = Literal["generated", "passthrough", "repeated", "card"]
@@ -41,6 +42,7 @@ class Meters:
     Attributes:
         skew: to be told what left these sinks.
         skew_source: says which sinks these are.
+        sync: what the sync monitor found, where there is one.
     """
 
     def __init__(
@@ -50,6 +52,7 @@ class Meters:
     ) -> None:
         self.skew = skew or SkewMeter()
         self.skew_source = "nothing"
+        self.sync: SyncMeter | None = None
         self._resident_mb = resident_mb
         self._lock = threading.Lock()
         self._sinks: dict[str, Callable[[], Mapping[str, Any]]] = {}
@@ -190,6 +193,7 @@ class Meters:
                     "stages": {name: _rounded(t.recent()) for name, t in self._stages.items()},
                 },
                 "skew_ms": _rounded(skew_ms),
+                "sync": None if self.sync is None else self.sync.snapshot(),
                 "gate": self._case,
                 "frames": self._frames(),
                 "passthrough_reason": self._last_reason,
@@ -239,6 +243,7 @@ class Meters:
                 rss_slope_mb_per_min=_slope_per_min(moments),
                 skew_signed_p50_ms=self.skew.signed_p50_ms,
                 skew_source=self.skew_source,
+                sync=None if self.sync is None else self.sync.report(),
                 sinks=sinks,
             )
 

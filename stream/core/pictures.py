@@ -9,8 +9,11 @@ from typing import Any, Final, Literal
 
 from stream.core.gate import GateDecision
 
-Reason = Literal["quiet", "off", "no-face", "turned", "occluded", "no-identity", "late", "engine"]
-"""Why a picture left as the camera took it; ``quiet``: both voices were silent."""
+Reason = Literal[
+    "quiet", "off", "mismatch", "no-face", "turned", "occluded", "no-identity", "late", "engine"
+]
+"""Why a picture left as the camera took it; ``quiet``: both voices were silent; ``mismatch``: the
+lips that were painted before did not match the speech."""
 
 Trouble = Literal["no-face", "turned", "occluded", "no-identity"]
 """Why a picture's lips can't be changed; an occluded mouth shows once it was painted."""

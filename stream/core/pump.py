@@ -79,6 +79,10 @@ class SoundPump:
             block = (old + _RISE * (block - old)).astype(np.float32)
         return block, start / SOUND_RATE
 
+    def leaving(self) -> Sound:
+        """The target alone that leaves in this tick, float32 (960, 2)."""
+        return self._target.read(self._target.end - self._behind(0.0), TICK_SAMPLES)
+
     def forget(self, sink: object) -> None:
         """A sink is gone."""
         self._places.pop(sink, None)

@@ -74,6 +74,7 @@ class SessionCore:
 
     Attributes:
         lip_sync: whether lips are changed at all.
+        mismatch: whether they are not to be changed since they did not match the speech.
         trim_s: how much later than the sound the picture leaves, ≥ 0.
         columns: mel columns that there are so far.
     """
@@ -89,6 +90,7 @@ class SessionCore:
         trace: Callable[[Event], None] | None = None,
     ) -> None:
         self.lip_sync = True
+        self.mismatch = False
         self.trim_s = 0.0
         self.columns = 0
         self._placement = placement
@@ -190,6 +192,10 @@ class SessionCore:
         since = 0.0 if last is None else last + self.picture_delay_s
         return not self._queue and now - since > LOST_S
 
+    @property
+    def _changes_lips(self) -> bool:
+        return self.lip_sync and not self.mismatch
+
     def _heard(self, pts: float) -> bool:
         placement = self._placement
         return placement.first_column(pts) + placement.columns <= self.columns
@@ -203,7 +209,7 @@ class SessionCore:
         assert picture.decision is not None
         # Whether the mouth is still covered shows only in what is painted over it.
         possible = picture.trouble in (None, "occluded")
-        return self.lip_sync and possible and picture.decision.amount > 0
+        return self._changes_lips and possible and picture.decision.amount > 0
 
     def _composed(self, picture: Waiting, now: float) -> Composition:
         self._decide(picture)
@@ -214,7 +220,7 @@ class SessionCore:
             self._fader.cut(picture.pts)
             amount = 0.0
         else:
-            can = fresh and picture.trouble is None and self.lip_sync
+            can = fresh and picture.trouble is None and self._changes_lips
             amount = self._fader.move(
                 picture.pts, decision.amount if can else 0.0, lost_at=self._lost_at()
             )
@@ -239,6 +245,8 @@ class SessionCore:
             return "off"
         if picture.decision.amount == 0:
             return "quiet"
+        if self.mismatch:
+            return "mismatch"
         return picture.trouble or picture.failed or "late"
 
     def _drop(self, picture: Waiting, now: float, reason: str) -> None:

@@ -20,6 +20,7 @@ class Shown:
         original: uint8 (H, W, 3), as the camera gave it; not to be written to.
         modified: whether the lips were changed.
         at: session seconds at which it was due.
+        mesh: float32 (468, 3), the face of the original in pixels, if there is one.
     """
 
     number: int
@@ -28,6 +29,7 @@ class Shown:
     original: NDArray[np.uint8]
     modified: bool
     at: float
+    mesh: NDArray[np.float32] | None = None
 
 
 class PictureSink(Protocol):

@@ -82,8 +82,6 @@ class SessionControl:
                     f"trim_ms must be -{MOST_TRIM_MS} to {MOST_TRIM_MS}, not {value!r}."
                 )
             controls.trim_s = float(str(value)) / 1000
-            # A picture that leaves later than its sound was asked for: sound early, skew negative.
-            self._session.meters.skew.intended_s = -controls.trim_s
         else:
             raise ConfigError(f"There is no setting {name!r}.")
 

@@ -35,6 +35,7 @@ from stream.live.ends import Controls
 from stream.live.eye import Seen
 from stream.live.face import Reference, SpeakerFace
 from stream.live.painter import Painter
+from stream.live.sync_watch import SyncWatch
 from stream.live.worker import Worker
 
 log = logging.getLogger(__name__)
@@ -106,9 +107,11 @@ class Line:
         controls: what the user can change.
         delay: of pictures and sound.
         badge: whether modified pictures are marked.
+        watch: judges what leaves, if anything does; its thread ends with the line.
         trace: takes the core's decisions.
 
     Attributes:
+        watch: the one that was given.
         sound_level: peak of the target's last tick, 0..1.
         voice_level: peak of the own voice's last tick, 0..1.
     """
@@ -127,6 +130,7 @@ class Line:
         delay: Delay,
         origin_s: float = 0.0,
         badge: bool = True,
+        watch: SyncWatch | None = None,
         trace: Callable[[Event], None] | None = None,
     ) -> None:
         self.controls, self.meters, self.delay = controls, meters, delay
@@ -134,6 +138,9 @@ class Line:
         self._bundle, self._painter, self._face = bundle, painter, face
         self._clock, self._origin_s = clock, origin_s
         self._badge = badge
+        self.watch = watch
+        if watch is not None:
+            meters.sync = watch.meter
         self._gate = Gate(has_source=heard.source, has_target=heard.target)
         self.core = SessionCore(
             k=bundle.k,
@@ -160,6 +167,12 @@ class Line:
         """Seconds of the line's own time."""
         return self._clock() - self._origin_s
 
+    @property
+    def trim_s(self) -> float:
+        """How much later than the sound the picture leaves: the user's wish, and a correction."""
+        correction_s = 0.0 if self.watch is None else self.watch.correction_s
+        return self.controls.trim_s + correction_s
+
     async def run(self) -> None:
         """Paint and show until cancelled."""
         try:
@@ -167,6 +180,8 @@ class Line:
                 group.create_task(self._paint())
                 group.create_task(self._show())
         finally:
+            if self.watch is not None:
+                await asyncio.to_thread(self.watch.end)
             await self._hand.end()
 
     # What comes in
@@ -208,9 +223,12 @@ class Line:
             self._gate.heard_source(end_s - self._origin_s, length_s, probability)
         self.core.columns = self._hearing.columns
         self._pump.own_voice = self.controls.own_voice
-        self._pump.trim_s = max(0.0, -self.controls.trim_s)
+        self._pump.trim_s = max(0.0, -self.trim_s)
         self._pump.take(target, voice)
+        # A picture that is to leave later than its sound: sound early, skew negative.
+        self.meters.skew.intended_s = -self.trim_s
         self._change_delay()
+        self._watch_sound()
         self._give_sound()
         self._ticks += 1
         self._news.set()
@@ -219,6 +237,14 @@ class Line:
         due = self._ticks % _DELAY_EVERY == 0
         if due and self._pump.quiet() and (step := self.delay.change()):
             log.info("the added delay changed by %d ms", round(step * TICK_S * 1000))
+
+    def _watch_sound(self) -> None:
+        if self.watch is None or not self._outlets.watched():
+            return
+        # Ticks come late, but their sound has a place of its own in time.
+        self.watch.hear(self._pump.leaving(), (self._ticks + 1) * TICK_S)
+        now = self.now()
+        self.watch.tick(now, intended_s=self.controls.trim_s, quiet=self._pump.quiet())
 
     def _give_sound(self) -> None:
         now = self.now()
@@ -283,7 +309,8 @@ class Line:
         while True:
             now = self.now()
             self.core.lip_sync = self.controls.lip_sync and self._outlets.watched()
-            self.core.trim_s = max(0.0, self.controls.trim_s)
+            self.core.trim_s = max(0.0, self.trim_s)
+            self.core.mismatch = self.watch is not None and self.watch.passthrough
             composition = self.core.compose(now)
             if composition is not None:
                 await self._leave(composition)
@@ -318,7 +345,10 @@ class Line:
             original=seen.picture,
             modified=composition.amount > 0,
             at=now,
+            mesh=None if seen.face is None else seen.face.mesh,
         )
+        if self.watch is not None:
+            self.watch.show(shown)
         for sink in self._outlets.pictures:
             sink.show(shown)
         self.meters.stage("show", self.now() - now)

@@ -23,6 +23,7 @@ from stream.live.eye import Eye, Seen
 from stream.live.face import SpeakerFace
 from stream.live.line import Heard, Line, Outlets
 from stream.live.painter import Painter
+from stream.live.sync_watch import SyncWatch
 from stream.live.ticks import ticks
 from stream.live.worker import Worker
 
@@ -40,6 +41,7 @@ class LiveSession:
         controls: what the user can change.
         delay: of pictures and sound.
         badge: whether modified pictures are marked.
+        watch: judges what leaves, if anything does.
         trace: takes the core's decisions.
     """
 
@@ -55,6 +57,7 @@ class LiveSession:
         controls: Controls | None = None,
         delay: Delay | None = None,
         badge: bool = True,
+        watch: SyncWatch | None = None,
         trace: Callable[[Event], None] | None = None,
     ) -> None:
         self.controls = controls or Controls()
@@ -80,6 +83,7 @@ class LiveSession:
             controls=self.controls,
             delay=delay or Delay(START_S),
             badge=badge,
+            watch=watch,
             trace=trace,
         )
         self.eye = Eye(ends.camera, make_tracker, self._see)
@@ -143,4 +147,9 @@ class LiveSession:
 
     def troubles(self) -> Mapping[str, str | None]:
         """One sentence, or None, for each part of the session that can fail."""
-        return {"camera": self.eye.trouble, "generator": self._painter.trouble}
+        watch = self.line.watch
+        return {
+            "camera": self.eye.trouble,
+            "generator": self._painter.trouble,
+            **({} if watch is None else {"sync monitor": watch.trouble or watch.policy.status.why}),
+        }

@@ -32,6 +32,7 @@ from stream.live.ends import Controls
 from stream.live.memory import keep_flat
 from stream.live.painter import Painter
 from stream.live.session import LiveSession
+from stream.live.sync_watch import expert_bundle, watch_with
 from stream.live.wiring import Wiring, demo_wiring
 from stream.report import Report, resident_mb
 from stream.report_plot import check_plot, plot
@@ -119,6 +120,7 @@ async def _hold(
         wiring.runners.append(broadcast)
     wiring.measure(clock, meters)
     models = FaceModels(threads=1)
+    expert = expert_bundle(bundle, settings.sync_monitor, settings.expert_folder)
     painter = Painter(bundle, lambda: Generator(bundle, threads=settings.threads, slots=1))
     own_voice = settings.own_voice
     controls = Controls(own_voice=wiring.target is None if own_voice is None else own_voice)
@@ -134,6 +136,7 @@ async def _hold(
         controls=controls,
         delay=Delay(settings.delay_ms / 1000),
         badge=settings.badge,
+        watch=watch_with(expert, settings.sync_monitor),
         trace=trace,
     )
     if order.page:

@@ -27,7 +27,7 @@ from stream.relay.signals import ignore_stop_signals, signals_held_back
 
 log = logging.getLogger(__name__)
 
-ROOM_MAIN: Final = "stream.relay.room_process:main"
+ROOM_MAIN: Final = "stream.relay.room.process:main"
 """``module:function`` of ``main(connection, room, options)``, which a room's process runs."""
 
 END_S: Final = 5.0

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 from engine.bundle import STARTER
 from engine.errors import ConfigError
-from stream.config import PREFIX, READERS, TABLES, within
+from stream.config import PREFIX, READERS, SYNC_MONITORS, TABLES, one_of, within
 from stream.relay.logs import LOG_FORMATS, LogFormat
 from stream.relay.names import FLOOR, is_room, is_speaker, language_tag
 from stream.setting_sources import (
@@ -38,7 +38,14 @@ LEAST_SECRET: Final = 32
 
 ANY: Final = "*"
 
-_SHARED: Final = ("bundle_folder", "threads", "badge", "delay_ms")  # with all commands
+_SHARED: Final = (  # with all commands
+    "bundle_folder",
+    "threads",
+    "badge",
+    "delay_ms",
+    "sync_monitor",
+    "expert_folder",
+)
 _SCHEMES: Final = ("pcm", "ws", "wss")
 _MOST_SECRET: Final = 4096  # bytes of a file with a secret
 _TRANSLATOR: Final = re.compile(
@@ -135,6 +142,8 @@ class RelaySettings:
         badge: whether modified pictures carry the "AI lip-sync" badge.
         bundle_folder: the bundle to run.
         threads: processor threads of the generator.
+        sync_monitor: whether a lip expert watches each language: ``off``, ``report`` or ``act``.
+        expert_folder: a bundle whose lip expert watches.
         log_format: ``text`` or ``json``; where it is empty, text exactly on a terminal.
     """
 
@@ -161,6 +170,8 @@ class RelaySettings:
     badge: bool = True
     bundle_folder: Path = STARTER
     threads: int = 2
+    sync_monitor: str = "act"
+    expert_folder: Path | None = None
     log_format: str = ""
 
     def __post_init__(self) -> None:
@@ -172,6 +183,7 @@ class RelaySettings:
         within("room_memory_mb", self.room_memory_mb, 300, 64_000)
         within("delay_ms", self.delay_ms, 300, 1000)
         within("threads", self.threads, 1, 64)
+        one_of("sync_monitor", self.sync_monitor, SYNC_MONITORS)
         if self.log_format not in ("", *LOG_FORMATS):
             raise ConfigError(f"log_format must be text or json, not {self.log_format!r}.")
         if self.tls_key is not None and self.tls_cert is None:
@@ -354,5 +366,7 @@ RELAY_READERS: Final[dict[str, Reader]] = {
     "badge": SWITCH,
     "bundle_folder": PATH,
     "threads": WHOLE,
+    "sync_monitor": TEXT,
+    "expert_folder": PATH,
     "log_format": TEXT,
 }

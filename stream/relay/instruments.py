@@ -21,6 +21,7 @@ DIRECTIONS: Final = ("in", "out")
 MEDIA: Final = ("audio", "video")
 RENDITIONS: Final = ("full", "small", "sound")
 CODECS: Final = ("vp8", "h264", "opus")
+SYNC_STATES: Final = ("good", "drifting", "poor", "unsure")
 ICE_STATES: Final = (
     "new",
     "checking",
@@ -32,6 +33,7 @@ ICE_STATES: Final = (
 )
 
 CHUNK_BUCKETS: Final = (0.01, 0.02, 0.04, 0.08, 0.12, 0.16, 0.2, 0.3, 0.4, 1.0)
+AVSU_BUCKETS: Final = (-0.2, -0.1, 0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 SKEW_BUCKETS: Final = (
     *(-0.2, -0.16, -0.12, -0.08, -0.045, -0.02, 0.0),
     *(0.02, 0.045, 0.08, 0.12, 0.16, 0.2),
@@ -75,6 +77,13 @@ COUNTERS: Final[dict[str, Instrument]] = {
     "encoded_frames": Instrument(
         "Frames encoded, once for all who get them.", {"codec": CODECS, "rendition": RENDITIONS}
     ),
+    "sync_readings": Instrument(
+        "What the sync monitors said of lips and speech.", {"state": SYNC_STATES}
+    ),
+    "sync_corrections": Instrument("Times that picture and sound were moved to fit.", {}),
+    "sync_withdrawals": Instrument(
+        "Times that the real mouth was shown since the painted one did not match.", {}
+    ),
     "key_frames": Instrument("Of these, key frames.", {"codec": CODECS, "rendition": RENDITIONS}),
 }
 """``_total`` comes after these names."""
@@ -88,6 +97,12 @@ GAUGES: Final[dict[str, Instrument]] = {
 HISTOGRAMS: Final[dict[str, Instrument]] = {
     "chunk_seconds": Instrument("Time that a chunk took.", {"stage": STAGES}, CHUNK_BUCKETS),
     "av_skew_seconds": Instrument("How much later than its picture sound left.", {}, SKEW_BUCKETS),
+    "sync_avsu": Instrument(
+        "AVSu of lips and speech as they left, where there was enough of both.", {}, AVSU_BUCKETS
+    ),
+    "sync_offset_seconds": Instrument(
+        "How much later than the lips that it fits the sound left.", {}, SKEW_BUCKETS
+    ),
     "rtt_seconds": Instrument("Round trips to clients, as they report them.", {}, RTT_BUCKETS),
     "jitter_seconds": Instrument("Jitter of what clients send.", {}, JITTER_BUCKETS),
     "room_loop_lag_seconds": Instrument("How late rooms' event loops were.", {}, LAG_BUCKETS),

@@ -78,6 +78,21 @@ class RoomMetrics:
         """How far picture and sound were apart where they left; positive: sound late."""
         self._observe("av_skew_seconds", "", seconds)
 
+    def sync(self, state: str, n: int) -> None:
+        """What a sync monitor said, so often since the last call."""
+        self._count("sync_readings", state, n)
+
+    def sync_acts(self, corrections: int, withdrawals: int) -> None:
+        """How often a sync monitor acted since the last call."""
+        self._count("sync_corrections", "", corrections)
+        self._count("sync_withdrawals", "", withdrawals)
+
+    def sync_figures(self, avsu: float, offset_s: float | None) -> None:
+        """What a sync monitor measured; positive: the sound is late."""
+        self._observe("sync_avsu", "", avsu)
+        if offset_s is not None:
+            self._observe("sync_offset_seconds", "", offset_s)
+
     def rtp(self, direction: Direction, kind: Media, packets: int, lost: int = 0) -> None:
         """Packets since the last call, not since the start."""
         self._count("rtp_packets", f"{direction}{SPLIT}{kind}", packets)

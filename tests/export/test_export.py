@@ -176,7 +176,7 @@ def fail(capsys: pytest.CaptureFixture[str], arguments: list[str]) -> str:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"kind": "expert"}, "holds a 'expert'; only a 'generator'"),
+        ({"kind": "audio"}, "holds a 'audio'; only a 'generator'"),
         ({"training": {"training_data": "noise"}}, "lack 'licence'"),
         ({"config": {"width": 0.25}}, "weights do not fit"),
         ({"config": {"width": -1}}, "width must be above 0"),

@@ -24,8 +24,12 @@ pytestmark = pytest.mark.models
 
 def test_the_starter_is_whole_small_and_comes_with_its_card() -> None:
     bundle = load_bundle()
-    files = [path for path in STARTER.rglob("*") if path.is_file()]
-    assert sum(path.stat().st_size for path in files) <= 20e6
+    sizes = {path.name: path.stat().st_size for path in STARTER.rglob("*") if path.is_file()}
+    expert = sum(size for name, size in sizes.items() if name.startswith("expert-"))
+    assert sum(sizes.values()) - expert <= 20e6
+    assert expert <= 12e6
+    assert bundle.expert is not None
+    assert bundle.expert.weights.training_data
     assert (STARTER / "MODEL_CARD.md").is_file()
     assert bundle.weights.licence
     assert bundle.weights.training_data

@@ -37,7 +37,7 @@ def held_out(toy_videos: Path) -> list[Path]:
 
 @pytest.fixture(scope="module")
 def report(toy_videos: Path, tiny_bundle: Bundle) -> Report:
-    return evaluate(toy_videos / "ann", toy_videos / "eve", tiny_bundle, pairs=1)
+    return evaluate(toy_videos / "ann", toy_videos / "eve", tiny_bundle, pairs=1, leakage=True)
 
 
 class Actor:
@@ -128,6 +128,22 @@ def test_copy_of_a_face_that_never_moves_is_the_face(
     assert copied.ssim > 0.97
 
 
+def test_mouth_that_moves_in_silence_as_the_real_one_does_has_leaked(
+    held_out: list[Path], tiny_bundle: Bundle
+) -> None:
+    bench = Bench(tiny_bundle)
+    face, other = held_out
+    bench._lips = Actor(list(pictures_of(face)))  # type: ignore[assignment]
+    leaked = bench.silent(face, other)
+    assert (leaked.face, leaked.reference, leaked.frames) == (face.stem, other.stem, FRAMES)
+    assert leaked.following == pytest.approx(1)
+    assert leaked.moving_share == leaked.real_moving_share > 0.3
+    bench._lips = Actor([next(pictures_of(face))] * FRAMES)  # type: ignore[assignment]
+    still = bench.silent(face, face)
+    assert still.moving_share == 0
+    assert still.real_open_share == leaked.open_share > 0.1
+
+
 def paths(count: int, kind: str) -> list[Path]:
     return [Path(f"{kind}{i}.mp4") for i in range(count)]
 
@@ -176,6 +192,34 @@ def test_report_has_a_row_for_each_kind_of_pair_and_uses_only_held_out_clips(
     assert report.failed == []
 
 
+def test_faces_are_driven_by_silence_with_their_own_reference_and_a_strangers(
+    report: Report, held_out: list[Path]
+) -> None:
+    assert list(report.leaks) == [
+        "ann, own reference",
+        "ann, reference of another person",
+        "others, own reference",
+        "others, reference of ann",
+    ]
+    names = {p.stem for p in held_out}
+    own, stranger, others, anns = report.leaks.values()
+    assert [f.face for f in own] == [f.reference for f in own] == [f.face for f in stranger]
+    assert not names & {f.reference for f in stranger}
+    assert not names & {f.face for f in others}
+    assert {f.reference for f in anns} <= names
+    row = to_json(report)["leakage"]["ann, own reference"]
+    assert (row["faces"], row["moving_share"]) == (1, own[0].moving_share)
+    assert "Driven by silence" in printed(report, terminal=False)
+
+
+def test_without_strangers_the_reference_is_of_another_clip(
+    toy_videos: Path, tiny_bundle: Bundle
+) -> None:
+    leaks = evaluate(toy_videos / "ann", None, tiny_bundle, pairs=1, leakage=True).leaks
+    assert list(leaks) == ["ann, own reference", "ann, reference of another clip"]
+    assert all(f.face != f.reference for f in leaks["ann, reference of another clip"])
+
+
 def test_processes_give_the_same_figures_and_without_others_there_are_no_rows_of_them(
     report: Report, toy_videos: Path, tiny_bundle: Bundle
 ) -> None:
@@ -212,6 +256,7 @@ def test_json_holds_every_figure_with_settings_and_hash(report: Report, tmp_path
     expected = np.average([clip["made"]["psnr"] for clip in clips["each"]], weights=frames)
     assert clips["made"]["psnr"] == pytest.approx(expected)
     assert found["speech"] is None
+    assert found["leakage"]["others, own reference"]["each"][0]["frames"] == FRAMES
 
 
 def printed(report: Report, *, terminal: bool) -> str:

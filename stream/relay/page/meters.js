@@ -1,7 +1,7 @@
 // What the browser measures of a connection, and the panel that shows it beside the server's own.
 
 import { element, items, setText } from "./dom.js";
-import { GATES, REASONS, skewText, whole } from "./text.js";
+import { GATES, REASONS, skewText, syncText, whole } from "./text.js";
 
 const WINDOW = 5; // readings over which rates are taken
 
@@ -114,6 +114,7 @@ export function measurements(connection, server) {
     const delay = server.added_delay_ms;
     if (delay !== undefined) add("Added delay", whole(delay, " ms"));
     if (server.skew_ms !== undefined) add("Sound against picture", skewText(server.skew_ms));
+    if (server.sync) add("Lips to speech", syncText(server.sync));
     if (server.gate !== undefined) add("Lips", GATES[server.gate] ?? "–");
     const reason = server.passthrough_reason;
     if (reason) add("Lips unchanged because", REASONS[reason] ?? reason);

@@ -29,6 +29,7 @@ export const REASONS = {
   occluded: "something covers the mouth",
   "no-face": "no face is seen",
   "no-identity": "the face is still being learned",
+  mismatch: "the painted lips did not match the speech",
 };
 
 /** The right that a role needs. */
@@ -114,6 +115,18 @@ export function decibels(db) {
 
 export const whole = (value, unit = "") =>
   typeof value === "number" ? `${Math.round(value)}${unit}` : "–";
+
+/** What the sync monitor says, in words. */
+export function syncText(sync) {
+  const frames = Math.abs(sync.offset_frames ?? 0);
+  const found = {
+    good: "fit the speech",
+    drifting: `${frames} frames ${sync.offset_frames > 0 ? "early" : "late"}`,
+    poor: "match nothing",
+  }[sync.state];
+  const avsu = typeof sync.avsu === "number" ? ` (AVSu ${sync.avsu.toFixed(2)})` : "";
+  return found ? `${found}${avsu}` : "–";
+}
 
 /** The skew of a picture and its sound, in words; positive: sound late. */
 export function skewText(ms) {

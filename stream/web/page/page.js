@@ -20,6 +20,12 @@ const REASONS = {
   occluded: "something covers the mouth",
   "no-face": "no face is seen",
   "no-identity": "the face is still being learned",
+  mismatch: "the painted lips did not match the speech",
+};
+const DOUBTS = {
+  starting: "listening…",
+  silence: "nobody is speaking",
+  "no painted mouth": "no painted mouth",
 };
 const STAGES = {
   capture: "Camera",
@@ -208,9 +214,25 @@ function showMeters(meters) {
   setText(find("reason"), reason ? (REASONS[reason] ?? reason) : "–");
   showLevel("sound-level", meters.sound_level);
   showLevel("microphone-level", meters.microphone_level);
+  showSync(meters.sync);
   showStages(delay.stages ?? {}, delay.total ?? 0);
   showEnds(meters.states ?? {});
   showFacts(meters, frames);
+}
+
+function showSync(sync) {
+  for (const id of ["sync", "avsu"]) find(id).parentElement.hidden = !sync;
+  if (!sync) return;
+  const moved = sync.correction_frames;
+  const detail = moved ? `corrected by ${moved > 0 ? "+" : "−"}${Math.abs(moved)}` : "";
+  let text = { good: "good", poor: "no match" }[sync.state] ?? "–";
+  if (sync.state === "drifting") {
+    const frames = Math.abs(sync.offset_frames);
+    text = `${frames} frames ${sync.offset_frames > 0 ? "early" : "late"}`;
+  }
+  showNumber("sync", text, "", sync.state === "unsure" ? (DOUBTS[sync.doubt] ?? "") : detail);
+  const avsu = typeof sync.avsu === "number" ? sync.avsu.toFixed(2) : "–";
+  showNumber("avsu", avsu, "", sync.expert);
 }
 
 function showFacts(meters, frames) {

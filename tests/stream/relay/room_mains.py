@@ -53,7 +53,7 @@ class ObedientRoom:
         act: dict[str, Callable[[], object]] = {
             "hang": lambda: time.sleep(60),
             "die": lambda: os._exit(3),
-            "grow": lambda: self._kept.append(bytearray(os.urandom(200_000_000))),
+            "grow": lambda: self._kept.append(bytearray(b"x") * 200_000_000),
             "garbage": lambda: self._connection.send_bytes(b"\xff{"),
             "gone": lambda: self._link.tell("ended", resource=fields["resource"]),
             "idle": lambda: asyncio.get_running_loop().call_later(0.1, self._link.tell, "idle"),

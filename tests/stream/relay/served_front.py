@@ -8,9 +8,9 @@ from typing import Any
 import aiohttp
 from aiohttp import web
 
-from stream.relay.access import Access
-from stream.relay.front import FACTS, FrontCounts, FrontSettings, create_app
-from stream.relay.http_server import FrontRunner
+from stream.relay.front.access import Access
+from stream.relay.front.app import FACTS, FrontCounts, FrontSettings, create_app
+from stream.relay.front.http_server import FrontRunner
 from stream.relay.refusal import Refusal
 
 SECRET = "an-example-of-a-secret-of-32-bytes"

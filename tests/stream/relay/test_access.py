@@ -10,7 +10,7 @@ import jwt
 import pytest
 
 from engine.errors import ConfigError
-from stream.relay.access import ACTS, Access
+from stream.relay.front.access import ACTS, Access
 from stream.relay.refusal import Refusal
 
 pytestmark = pytest.mark.unit

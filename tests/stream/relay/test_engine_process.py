@@ -24,10 +24,10 @@ import pytest
 from engine.bundle import Bundle, load_bundle
 from engine.errors import EngineError, EngineFullError
 from engine.generator import Generator
-from stream.relay import engine_wire as wire
-from stream.relay.engine_memory import Layout, attach, fingerprint
-from stream.relay.engine_supervisor import EngineSupervisor
-from stream.relay.remote_engine import RemoteEngine
+from stream.relay.engine import wire as wire
+from stream.relay.engine.memory import Layout, attach, fingerprint
+from stream.relay.engine.remote import RemoteEngine
+from stream.relay.engine.supervisor import EngineSupervisor
 from tests.painter import paint_bundle
 from tests.stream.relay.engine_fakes import (
     HANG,

@@ -19,9 +19,9 @@ import pytest
 from engine.bundle import Bundle, load_bundle
 from engine.errors import BundleError, ConfigError, EngineError
 from stream.live.painter import Painter
-from stream.relay.engine_process import make_generator
-from stream.relay.engine_supervisor import EngineSupervisor
-from stream.relay.remote_engine import RemoteEngine
+from stream.relay.engine.process import make_generator
+from stream.relay.engine.remote import RemoteEngine
+from stream.relay.engine.supervisor import EngineSupervisor
 from tests.painter import paint_bundle
 from tests.stream.relay.engine_fakes import (
     CRASH,
@@ -248,8 +248,8 @@ def run(script: str, bundle: Bundle) -> subprocess.CompletedProcess[str]:
         from pathlib import Path
         from engine.bundle import load_bundle
         from engine.errors import EngineError
-        from stream.relay.engine_supervisor import EngineSupervisor
-        from stream.relay.remote_engine import RemoteEngine
+        from stream.relay.engine.supervisor import EngineSupervisor
+        from stream.relay.engine.remote import RemoteEngine
         from tests.stream.relay.engine_fakes import chunk_of, face_of, make_fake
 
         bundle = load_bundle(Path(sys.argv[1]))
@@ -347,7 +347,7 @@ def test_memory_is_gone_and_nobody_complains(bundle: Bundle) -> None:
             # Not a child of the relay: it has a resource tracker of its own.
             code = (
                 "import sys; from pathlib import Path; from engine.bundle import load_bundle;"
-                "from stream.relay.remote_engine import RemoteEngine;"
+                "from stream.relay.engine.remote import RemoteEngine;"
                 "from tests.stream.relay.engine_fakes import face_of;"
                 "bundle = load_bundle(Path(sys.argv[1]));"
                 "engine = RemoteEngine(sys.argv[2], bytes.fromhex(sys.argv[3]), bundle);"

@@ -10,8 +10,8 @@ import pytest
 
 from engine.bundle import load_bundle
 from engine.generator import MAX_FRAMES, Chunk
-from stream.relay.engine_memory import Layout, attach, fingerprint
-from stream.relay.engine_wire import (
+from stream.relay.engine.memory import Layout, attach, fingerprint
+from stream.relay.engine.wire import (
     MAX_MESSAGE,
     Challenge,
     Close,

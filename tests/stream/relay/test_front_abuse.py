@@ -12,10 +12,10 @@ from contextlib import AsyncExitStack
 
 import pytest
 
-from stream.relay import api as api_module
-from stream.relay import request as request_module
-from stream.relay.front import FrontSettings
-from stream.relay.limits import Rate, Rates
+from stream.relay.front import api as api_module
+from stream.relay.front import request as request_module
+from stream.relay.front.app import FrontSettings
+from stream.relay.front.limits import Rate, Rates
 from tests.stream.relay.offers import HOST, chrome, gstreamer, mutated, obs
 from tests.stream.relay.served_front import FRAGMENT, SDP, SECRET, FakeRooms, Served, bearer, front
 
@@ -386,8 +386,8 @@ async def test_there_is_a_bound_to_followers(
 async def test_offers_that_wait_for_an_answer_are_bounded_and_given_up(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("stream.relay.whip_whep._MOST_WAITING", 2)
-    monkeypatch.setattr("stream.relay.whip_whep._ANSWER_S", 0.2)
+    monkeypatch.setattr("stream.relay.front.whip_whep._MOST_WAITING", 2)
+    monkeypatch.setattr("stream.relay.front.whip_whep._ANSWER_S", 0.2)
 
     async def stuck(self: FakeRooms, *args: object, **fields: object) -> dict[str, object]:
         await asyncio.sleep(60)

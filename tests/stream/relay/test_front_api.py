@@ -11,13 +11,13 @@ import pytest
 from aiohttp import web
 
 from engine.errors import ConfigError
-from stream.relay import api as api_module
-from stream.relay.access import Access, utc_now
 from stream.relay.config import is_loopback
-from stream.relay.front import FrontSettings, create_app
-from stream.relay.page_files import PAGE, PageFiles
+from stream.relay.front import api as api_module
+from stream.relay.front.access import Access, utc_now
+from stream.relay.front.app import FrontSettings, create_app
+from stream.relay.front.page_files import PAGE, PageFiles
+from stream.relay.front.turn import IceServers
 from stream.relay.refusal import Refusal
-from stream.relay.turn import IceServers
 from tests.stream.relay.served_front import SECRET, FakeRooms, bearer, front
 
 pytestmark = pytest.mark.unit

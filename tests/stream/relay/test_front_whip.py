@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
-from stream.relay.fragment import read_fragment
-from stream.relay.front import FrontSettings
+from stream.relay.front.app import FrontSettings
+from stream.relay.front.fragment import read_fragment
+from stream.relay.front.turn import IceServers
 from stream.relay.refusal import Refusal
-from stream.relay.turn import IceServers
 from tests.stream.relay.offers import HOST, MDNS, PASSWORD, TCP, UFRAG, chrome, gstreamer, obs, sdp
 from tests.stream.relay.served_front import (
     ANSWER,

@@ -2,7 +2,7 @@
 
 import pytest
 
-from stream.relay.limits import Bucket, Buckets, Limits, Rate, Rates
+from stream.relay.front.limits import Bucket, Buckets, Limits, Rate, Rates
 
 pytestmark = pytest.mark.unit
 

@@ -189,8 +189,8 @@ PROGRAM = f"""
 import logging, threading, warnings
 from stream.relay.logs import set_up_logs
 set_up_logs("json", process="room")
-logging.getLogger("stream.relay.rooms").info("a room began", extra={{"rooms": 1}})
-logging.getLogger("stream.relay.rooms").debug("not this")
+logging.getLogger("stream.relay.front.rooms").info("a room began", extra={{"rooms": 1}})
+logging.getLogger("stream.relay.front.rooms").debug("not this")
 logging.getLogger("aiortc").info("{NAME}")
 warnings.warn("{NAME}")
 thread = threading.Thread(target=lambda: {{}}["{NAME}"])

@@ -9,7 +9,7 @@ import pytest
 from prometheus_client.openmetrics import parser as openmetrics
 from prometheus_client.parser import text_string_to_metric_families
 
-from stream.relay.exposition import ENDINGS, Exposition, Facts, FrontMetrics
+from stream.relay.front.exposition import ENDINGS, Exposition, Facts, FrontMetrics
 from stream.relay.instruments import CHUNK_BUCKETS, COUNTERS, GAUGES, HISTOGRAMS
 from stream.relay.metrics import MOST_SERIES, MetricsSum, RoomMetrics, summed
 

@@ -21,7 +21,7 @@ from stream.core.pcm_messages import End, PcmParser
 from stream.core.sound import TICK_SAMPLES
 from stream.core.translation import SourceQueue, to_int16
 from stream.core.voice import VoiceActivity
-from stream.relay.translator import WebSocketTranslator
+from stream.relay.room.translator import WebSocketTranslator
 
 pytestmark = pytest.mark.models
 

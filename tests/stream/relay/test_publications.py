@@ -1,6 +1,6 @@
 import pytest
 
-from stream.relay.publications import FLOOR, LINGER_S, REMOVED_S, Place, Publications
+from stream.relay.room.publications import FLOOR, LINGER_S, REMOVED_S, Place, Publications
 
 pytestmark = pytest.mark.unit
 

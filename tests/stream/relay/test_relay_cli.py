@@ -17,7 +17,7 @@ import pytest
 
 import run_stream
 from stream.cli_relay import ACTS
-from stream.relay.access import Access, Act
+from stream.relay.front.access import Access, Act
 
 pytestmark = pytest.mark.cli
 

@@ -10,8 +10,8 @@ import pytest
 from engine.bundle import STARTER
 from engine.errors import ConfigError
 from stream.config import Settings
-from stream.relay.access import LEAST_SECRET as LEAST_OF_ACCESS
 from stream.relay.config import LEAST_SECRET, RELAY_READERS, RelaySettings, Translator
+from stream.relay.front.access import LEAST_SECRET as LEAST_OF_ACCESS
 
 pytestmark = pytest.mark.unit
 

@@ -14,10 +14,10 @@ from typing import Any
 
 import pytest
 
-from stream.relay.heartbeat import Health, Heartbeat
+from stream.relay.front.heartbeat import Health, Heartbeat
+from stream.relay.front.rooms import Patience, Rooms
 from stream.relay.metrics import summed
 from stream.relay.refusal import Refusal
-from stream.relay.rooms import Patience, Rooms
 from tests.stream.relay.room_mains import BROKEN, HERE, MISSING, OBEDIENT
 
 pytestmark = pytest.mark.unit

@@ -22,9 +22,9 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from engine.errors import BundleError, ConfigError
 from stream.relay.config import RelaySettings
+from stream.relay.front.serve import Relay
+from stream.relay.front.tls import tls_context
 from stream.relay.refusal import Refusal
-from stream.relay.serve import Relay
-from stream.relay.tls import tls_context
 from tests.stream.relay.room_mains import OBEDIENT
 
 pytestmark = pytest.mark.unit
@@ -237,7 +237,7 @@ async def test_a_port_that_is_taken_is_said() -> None:
 
 
 async def test_rooms_are_told_what_they_read() -> None:
-    from stream.relay.room_process import RoomOptions  # loads much
+    from stream.relay.room.process import RoomOptions  # loads much
 
     translators = ("a/ann/de=ws://127.0.0.1:9/x",)
     settings = RelaySettings(

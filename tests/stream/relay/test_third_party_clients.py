@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 from aiohttp import ClientSession, web
 
-from stream.relay.access import Access
+from stream.relay.front.access import Access
 from tests.stream.browser import chromium
 from tests.stream.relay.running import running
 

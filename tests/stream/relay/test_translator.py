@@ -40,7 +40,7 @@ from stream.core.pcm_messages import (
     encode,
 )
 from stream.core.sound import SOUND_RATE, TICK_SAMPLES, Sound
-from stream.relay.translator import (
+from stream.relay.room.translator import (
     MOST_BEHIND_S,
     TOKEN_VARIABLE,
     WebSocketTranslator,

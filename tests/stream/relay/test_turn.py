@@ -9,8 +9,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from engine.errors import ConfigError
+from stream.relay.front.turn import IceServers
 from stream.relay.names import is_room, is_speaker, language_tag
-from stream.relay.turn import IceServers
 
 pytestmark = pytest.mark.unit
 

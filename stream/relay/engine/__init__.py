@@ -1,0 +1,1 @@
+"""The engine process: one generator for all rooms, over shared memory."""

@@ -1,0 +1,1 @@
+"""Finished videos, whoever made them, set against the true ones: metrics, studies, rankings."""

@@ -1,0 +1,141 @@
+"""The networks that metrics ask, each loaded where its weights were given."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import nn
+
+from engine.bundle import MANIFEST, load_bundle
+from engine.errors import ConfigError
+from engine.filterbank import audio_features
+from engine.lip_expert import Alone, LipExpert
+from training.public_networks import KINDS, restore
+from training.scoring.inception import Inception
+from training.syncnet import SyncNet
+from training.wav2lip import SyncNetColour
+from training.weights import load_weights
+
+Network = TypeVar("Network", bound=nn.Module)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class JudgeFiles:
+    """Where judges come from, so that another process can open them too.
+
+    Attributes:
+        bundles: folders of bundles with lip experts, the first of which gives scores.
+        syncnet: imported weights of SyncNet v2.
+        colour: of Wav2Lip's lip expert.
+        inception: of the Inception of FID.
+    """
+
+    bundles: tuple[Path, ...] = ()
+    syncnet: Path | None = None
+    colour: Path | None = None
+    inception: Path | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Judges:
+    """What is there to judge with.
+
+    Attributes:
+        expert: the lip expert of a bundle, for AVSu, AVSm and AVSv.
+        more_experts: others, for studies.
+        syncnet: SyncNet v2, for LSE-C and LSE-D.
+        colour: Wav2Lip's lip expert, for studies.
+        inception: the Inception of 2015-12-05, for FID.
+        names: of each that is there, with its weights' SHA-256.
+        files: where they come from; None where they were not opened by :func:`open_judges`.
+    """
+
+    expert: LipExpert | None = None
+    more_experts: tuple[LipExpert, ...] = ()
+    syncnet: SyncNet | None = None
+    colour: SyncNetColour | None = None
+    inception: Inception | None = None
+    names: dict[str, str]
+    files: JudgeFiles | None = None
+
+    @property
+    def experts(self) -> tuple[LipExpert, ...]:
+        """Every lip expert."""
+        return (*(() if self.expert is None else (self.expert,)), *self.more_experts)
+
+
+def open_judges(files: JudgeFiles) -> Judges:
+    """Load what is there.
+
+    Raises:
+        BundleError: a bundle can't be read, or has no lip expert.
+        ConfigError: weights can't be read, or are of another network; two experts have one name.
+    """
+    bundles = [load_bundle(folder) for folder in files.bundles]
+    names: dict[str, str] = {}
+    experts = [LipExpert(bundle) for bundle in bundles]
+    for bundle, expert in zip(bundles, experts, strict=True):
+        name = f"lip expert, {expert.facts.name}"
+        if name in names:
+            raise ConfigError(
+                f"Two bundles carry a lip expert named {expert.facts.name!r}: leave one out."
+            )
+        digest = hashlib.sha256((bundle.folder / MANIFEST).read_bytes()).hexdigest()
+        names[name] = f"of the bundle with SHA-256 {digest}"
+
+    def load(path: Path | None, kind: type[Network]) -> Network | None:
+        if path is None:
+            return None
+        weights = load_weights(path)
+        network = restore(weights)
+        if not isinstance(network, kind):
+            title = KINDS[weights.kind].title
+            raise ConfigError(
+                f"{path} holds {title}, which is not what it was given for; name the right file."
+            )
+        names[weights.kind] = f"{weights.source}, SHA-256 {weights.source_sha256}"
+        return network
+
+    return Judges(
+        expert=next(iter(experts), None),
+        more_experts=tuple(experts[1:]),
+        syncnet=load(files.syncnet, SyncNet),
+        colour=load(files.colour, SyncNetColour),
+        inception=load(files.inception, Inception),
+        names=names,
+        files=files,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Embedded:
+    """A clip's lips as the lip expert takes them in, before its transformer.
+
+    Attributes:
+        expert: whose.
+        watched: float32 (T, D).
+    """
+
+    expert: LipExpert
+    watched: NDArray[np.float32]
+
+    def alone(self, sound: NDArray[np.float32]) -> Alone:
+        """TE(0, A) and TE(V, 0), float32 (T, D) each; sound (n,) at 16 kHz."""
+        return self.expert.alone(self._hear(sound), self.watched)
+
+    def together(self, sound: NDArray[np.float32]) -> NDArray[np.float32]:
+        """TE(V, A), float32 (T, D)."""
+        fused = self.expert.fuse(self._hear(sound)[None], self.watched[None])
+        return np.asarray(fused[0], np.float32)
+
+    def cut(self, frames: int) -> Embedded:
+        """The first frames only."""
+        return Embedded(self.expert, self.watched[:frames])
+
+    def _hear(self, sound: NDArray[np.float32]) -> NDArray[np.float32]:
+        return self.expert.hear(audio_features(sound, len(self.watched)))
