@@ -94,13 +94,16 @@ def offset_scores(
         raise ValueError(
             f"sound {sound.shape} and lips {lips.shape} must be equal and longer than {most}"
         )
-    cosines = unit(lips) @ unit(sound).T  # lips at t, sound at s
+    said, heard = unit(lips), unit(sound)
     kept = np.ones(length, np.bool_) if counts is None else counts
     scores = np.full(2 * most + 1, -1.0, np.float32)
     for offset in range(-most, most + 1):
-        own = kept[max(0, -offset) : length - max(0, offset)]
+        first, end = max(0, -offset), length - max(0, offset)
+        own = kept[first:end]
         if own.any():
-            scores[offset + most] = np.diagonal(cosines, offset)[own].mean()
+            # Not a product of matrices: its threads would spin beside a running session.
+            pairs = np.einsum("td,td->t", said[first:end], heard[first + offset : end + offset])
+            scores[offset + most] = pairs[own].mean()
     return scores
 
 

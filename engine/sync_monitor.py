@@ -19,7 +19,8 @@ from engine.lip_sync import Offset, estimate_offset, frame_cosines
 from engine.mouth_region import INNER, network_input
 
 WINDOW: Final = 100
-"""Frames that are judged together: 4 s."""
+"""Frames that are judged together: 4 s. In three, a regular rhythm
+is sometimes taken for another."""
 LEAST: Final = 50
 """Frames that must be there before anything is said: 2 s."""
 MOST_OFFSET: Final = 12

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import copy
+import os
+import shutil
+import tempfile
 from dataclasses import replace
 from pathlib import Path
 from typing import cast
@@ -15,11 +18,13 @@ from engine.bundle import (
     EXPERT_FUSION,
     EXPERT_LIPS,
     EXPERT_SOUND,
+    MANIFEST,
     Bundle,
     ExpertFacts,
     Graph,
     TensorSpec,
     Weights,
+    load_bundle,
     write_bundle,
 )
 from engine.errors import BundleError, ConfigError
@@ -115,8 +120,10 @@ def expert_of(source: Imported | Checkpoint, name: str, confident: float) -> Exp
         The network and what a bundle says of it; None where the source is of another network.
 
     Raises:
-        ConfigError: the weights do not fit, or a fact is missing.
+        ConfigError: the weights do not fit, a fact is missing, or ``confident`` is no confidence.
     """
+    if not 0 < confident <= 2:
+        raise ConfigError(f"--confident must be above 0 and at most 2, not {confident}.")
     if isinstance(source, Imported):
         if source.kind != AVHUBERT:
             return None
@@ -155,23 +162,36 @@ def add_lip_expert(bundle: Bundle, model: AvHubert, facts: ExpertFacts) -> tuple
         The bundle as it is now, and the largest difference of its features from the model's.
 
     Raises:
-        BundleError: the bundle can't be written, or its features, of about unit size, differ by
-            more than ``TOLERANCE``; then the bundle has no lip expert.
+        BundleError: the expert's features, of about unit size, differ by more than ``TOLERANCE``;
+            the bundle is as it was.
+        ConfigError: the bundle can't be written.
     """
     model = copy.deepcopy(model).eval().requires_grad_(False)
-    graphs = _write_graphs(model, bundle.folder)
-    others = {role: graph for role, graph in bundle.graphs.items() if role not in graphs}
-    kept = [file for file in bundle.sha256 if file not in {g.file for g in bundle.graphs.values()}]
-    without = replace(bundle, graphs=others, expert=None)
-    written = write_bundle(replace(bundle, graphs={**others, **graphs}, expert=facts), kept)
-    difference = _difference(written, model)
-    if not difference <= TOLERANCE:  # also refuses NaN
-        write_bundle(without, kept)
-        raise BundleError(
-            f"The lip expert in {bundle.folder} differs from its checkpoint by {difference:.2g}"
-            f" (allowed: {TOLERANCE:g}) and was taken out again; do not use it."
-        )
-    return written, difference
+    folder = bundle.folder
+    try:
+        # Beside the bundle's files, so that they move in one step each.
+        with tempfile.TemporaryDirectory(dir=folder, prefix=".partial-") as made:
+            for file in bundle.sha256:
+                target = Path(made) / file
+                target.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(folder / file, target)
+            graphs = _write_graphs(model, Path(made))
+            others = {role: graph for role, graph in bundle.graphs.items() if role not in graphs}
+            own = {graph.file for graph in bundle.graphs.values()}
+            new = replace(bundle, folder=Path(made), graphs={**others, **graphs}, expert=facts)
+            difference = _difference(
+                write_bundle(new, [file for file in bundle.sha256 if file not in own]), model
+            )
+            if not difference <= TOLERANCE:  # also refuses NaN
+                raise BundleError(
+                    f"The lip expert differs from its checkpoint by {difference:.2g} (allowed:"
+                    f" {TOLERANCE:g}); {folder} was left as it is."
+                )
+            for file in [*(graph.file for graph in graphs.values()), MANIFEST]:
+                os.replace(Path(made) / file, folder / file)
+    except OSError as error:
+        raise ConfigError(f"The bundle {folder} can't be written: {error}.") from error
+    return load_bundle(folder), difference
 
 
 def _write_graphs(model: AvHubert, folder: Path) -> dict[str, Graph]:

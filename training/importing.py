@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -64,6 +65,11 @@ def import_checkpoint(
         raise ConfigError(f"Imported weights need a name that ends with {SUFFIX}, not {out.name}.")
     with TorchFile(path) as file:
         found = find_network(file.content, path.name)
+        if _size(found) > path.stat().st_size:
+            raise ConfigError(
+                f"{path.name} has tensors that are together larger than the file, and was refused;"
+                " get the file from its publishers."
+            )
         tensors = {name: _plain(file.tensor(stored)) for name, stored in found.tensors.items()}
     tensors |= {name: torch.zeros((), dtype=torch.int64) for name in found.counters}
     kind = KINDS[found.layout.kind]
@@ -82,6 +88,13 @@ def import_checkpoint(
         weights=weights,
         parameters=_parameters(found),
         left_out=found.left_out,
+    )
+
+
+def _size(found: Found) -> int:
+    """Bytes of the tensors when each lies for itself."""
+    return sum(
+        math.prod(tensor.shape) * tensor.storage.dtype.itemsize for tensor in found.tensors.values()
     )
 
 

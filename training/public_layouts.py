@@ -26,7 +26,8 @@ Tensors = dict[str, StoredTensor]
 _COUNTER = ".num_batches_tracked"  # of batch normalisations; old files lack it, and no one needs it
 _PARALLEL = "module."  # before every name where several GPUs trained
 _PRETRAINING = ("mask_emb", "label_embs_concat", "final_proj.")  # AV-HuBERT's own, unused here
-_MOST_MODULES = 100_000  # of a TorchScript network; the largest has some hundred
+_MOST_PARTS = 100_000  # modules, tensors and settings of a TorchScript network; real ones: < 10,000
+_LONGEST_NAME = 1_000  # characters
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -177,17 +178,18 @@ def _attributes(network: Stub, file: str) -> Tensors:
     waiting, seen = [("", network)], 0
     while waiting:
         prefix, module = waiting.pop()
-        seen += 1
-        if seen > _MOST_MODULES:
-            raise ConfigError(
-                f"{file} holds more modules than any network known here; get the file from its"
-                " publishers."
-            )
-        for name, value in module.state.items() if isinstance(module.state, dict) else ():
+        for part, value in module.state.items() if isinstance(module.state, dict) else ():
+            name = f"{prefix}{part}"
+            seen += 1
+            if seen > _MOST_PARTS or len(name) > _LONGEST_NAME:
+                raise ConfigError(
+                    f"{file} holds more modules than any network known here; get the file from its"
+                    " publishers."
+                )
             if isinstance(value, StoredTensor):
-                found[f"{prefix}{name}"] = value
+                found[name] = value
             elif isinstance(value, Stub):
-                waiting.append((f"{prefix}{name}.", value))
+                waiting.append((f"{name}.", value))
     return found
 
 

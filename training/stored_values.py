@@ -57,6 +57,10 @@ INERT_NAMES: Final = {
     "__builtin__.unicode",
     *(str(dtype) for dtype in STORAGES.values()),
 }
+TEXT_LIMIT: Final = 1_000  # characters of a name or key
+_INT_LIMIT: Final = 1 << 63
+_MOST_AXES: Final = 64  # that torch can have
+_MOST_PARTS: Final = 8  # of a key
 INERT_PACKAGES: Final = ("__torch__", "fairseq", "omegaconf", "sentencepiece")
 
 
@@ -130,11 +134,29 @@ def is_known(name: str) -> bool:
 
 
 def checked_key(value: Any) -> Any:
-    """A key of a dict; nested ones could take ages to compare."""
-    parts = value if isinstance(value, tuple) else (value,)
-    if not all(isinstance(part, str | bytes | int | float | Name | None) for part in parts):
+    """A key of a dict, unless it is one that could take ages to compare or to find.
+
+    Nested and long ones could; so could numbers, which hash as a file's author can foresee: within
+    64 bits only a few hash alike, but tuples of them as many as one likes.
+    """
+    if isinstance(value, tuple):
+        plain = len(value) <= _MOST_PARTS and all(map(_is_key_of_no_number, value))
+    else:
+        plain = _is_key_of_no_number(value) or isinstance(value, float) or is_plain_int(value)
+    if not plain:
         raise DamagedError("a key that is no plain value")
     return value
+
+
+def _is_key_of_no_number(value: Any) -> bool:
+    if isinstance(value, str | bytes):
+        return len(value) <= TEXT_LIMIT
+    return isinstance(value, bool | Name | None)
+
+
+def is_plain_int(value: Any) -> bool:
+    """Whether this is a whole number within 64 bits."""
+    return type(value) is int and -_INT_LIMIT <= value < _INT_LIMIT
 
 
 def fill(target: dict[Any, Any], values: list[Any]) -> None:
@@ -147,9 +169,9 @@ def checked_tensor(storage: Any, offset: Any, shape: Any, stride: Any) -> Stored
     """Check that a tensor lies within its storage and is not larger."""
     if not isinstance(storage, Storage) or not isinstance(shape, tuple | list):
         raise DamagedError("a tensor of no storage")
-    if not isinstance(stride, tuple | list) or len(shape) != len(stride):
+    if not isinstance(stride, tuple | list) or not len(shape) == len(stride) <= _MOST_AXES:
         raise DamagedError("a tensor of no shape")
-    if any(type(number) is not int or number < 0 for number in (offset, *shape, *stride)):
+    if any(not is_plain_int(number) or number < 0 for number in (offset, *shape, *stride)):
         raise DamagedError("a tensor of no shape")
     size, last = 1, offset
     for length, step in zip(shape, stride, strict=True):

@@ -7,6 +7,7 @@ storages. No form is unpacked as a whole: a tensor is read when it is asked for.
 
 from __future__ import annotations
 
+import struct
 import zipfile
 from io import BytesIO
 from pathlib import Path
@@ -20,13 +21,18 @@ from engine.errors import ConfigError
 from training.stored_values import Storage, StoredTensor
 from training.unpickling import Unpickler
 
-PICKLE_LIMIT: Final = 64 << 20  # bytes; the pickles of the largest public checkpoints have 5 MB
+PICKLE_LIMIT: Final = 16 << 20  # bytes; the pickles of the largest public checkpoints have 5 MB
 
 _ZIP: Final = b"PK\x03\x04"
 _PICKLE: Final = b"\x80"
 _MAGIC: Final = 0x1950A86A20F9469CFC6C  # the first pickle of the old form
 _OLD_VERSION: Final = 1001
 _COUNT: Final = 8  # bytes before each storage of the old form
+# RuntimeError is for encrypted members and unknown versions, ValueError for names that are no text.
+_DAMAGED: Final = (
+    *(OSError, EOFError, KeyError, OverflowError, RuntimeError, ValueError),
+    *(struct.error, zipfile.BadZipFile),
+)
 
 
 class _Source(Protocol):
@@ -72,12 +78,12 @@ class TorchFile:
                     f"{path} is no file of torch; name a .pt, .pth or .model file of one of the"
                     " public checkpoints."
                 )
-        except (OSError, zipfile.BadZipFile) as error:
-            self._file.close()
-            raise _not_whole(path) from error
         except ConfigError:
             self._file.close()
             raise
+        except _DAMAGED as error:
+            self._file.close()
+            raise _not_whole(path) from error
         self.content = self._source.content
 
     def __enter__(self) -> Self:
@@ -107,7 +113,7 @@ class TorchFile:
             return self._last[1]
         try:
             data = self._source.read(storage)
-        except (OSError, KeyError, RuntimeError, zipfile.BadZipFile) as error:
+        except _DAMAGED as error:
             raise _not_whole(self._path) from error
         if len(data) != storage.count * storage.dtype.itemsize:
             raise _not_whole(self._path)
@@ -164,7 +170,7 @@ class _OldSource:
         self._file = file
         size = path.stat().st_size
         # Its read() asks for no more memory than there is file, whatever a pickle states.
-        bounded: Any = _Bounded(file, size)
+        bounded: Any = _Bounded(file, min(size, PICKLE_LIMIT))
         unpickler = Unpickler(path.name)
         magic, version, system = (unpickler.load(bounded) for _ in range(3))
         if magic != _MAGIC or version != _OLD_VERSION or not isinstance(system, dict):
@@ -196,14 +202,21 @@ class _OldSource:
 
 
 class _Bounded:
-    """A file that gives no more than it has."""
+    """A file that gives no more than so many bytes in all."""
 
     def __init__(self, file: IO[bytes], size: int) -> None:
-        self._file, self._size = file, size
-        self.readline, self.tell = file.readline, file.tell
+        self._file, self._left = file, size
+        self.tell = file.tell
 
     def read(self, count: int) -> bytes:
-        return self._file.read(min(count, self._size))
+        return self._given(self._file.read(min(count, self._left)))
+
+    def readline(self) -> bytes:
+        return self._given(self._file.readline(self._left))
+
+    def _given(self, data: bytes) -> bytes:
+        self._left -= len(data)
+        return data
 
 
 def _not_whole(path: Path) -> ConfigError:

@@ -11,7 +11,7 @@ import pickletools
 import struct
 from collections.abc import Callable
 from functools import partial
-from typing import IO, Any
+from typing import IO, Any, Final
 
 from engine.errors import ConfigError
 from training.stored_values import (
@@ -19,6 +19,7 @@ from training.stored_values import (
     FIRST_ARGUMENT,
     STORAGES,
     TENSORS,
+    TEXT_LIMIT,
     DamagedError,
     Name,
     Storage,
@@ -27,7 +28,14 @@ from training.stored_values import (
     checked_tensor,
     fill,
     is_known,
+    is_plain_int,
 )
+
+# Of one file. The largest public checkpoints have 10^5 instructions. The costliest one makes an
+# empty set, of 216 bytes.
+INSTRUCTION_LIMIT: Final = 4_000_000
+COPY_LIMIT: Final = 4_000_000  # items that calls copy, which costs no instruction for each
+_PLACES: Final = 1 << 32  # in the memory of a pickle
 
 
 class _Mark:
@@ -48,6 +56,7 @@ class Unpickler:
         self._file = file
         self._stack: list[Any] = []
         self._memo: dict[int, Any] = {}
+        self._instructions = self._copies = 0
         self.storages: dict[str, Storage] = {}
 
     def load(self, data: IO[bytes]) -> Any:
@@ -65,6 +74,9 @@ class Unpickler:
             for opcode, argument, _ in pickletools.genops(data):
                 if opcode.name == "STOP":
                     return self._pop()
+                self._instructions += 1
+                if self._instructions > INSTRUCTION_LIMIT:
+                    raise DamagedError("instructions without end")
                 self._step(opcode.name, argument)
         except (
             DamagedError,
@@ -129,10 +141,12 @@ class Unpickler:
         self._stack.append(self._top())
 
     def _get(self, index: int) -> None:
-        self._stack.append(self._memo[int(index)])
+        self._stack.append(self._memo[index])
 
     def _put(self, index: int) -> None:
-        self._memo[int(index)] = self._top()
+        if not 0 <= index < _PLACES:
+            raise DamagedError("no such place")
+        self._memo[index] = self._top()
 
     def _memoize(self, _: Any) -> None:
         self._memo[len(self._memo)] = self._top()
@@ -206,6 +220,8 @@ class Unpickler:
         self._stack.append(self._named(module, name))
 
     def _named(self, module: str, name: str) -> Name:
+        if len(module) + len(name) > TEXT_LIMIT:
+            raise DamagedError("an endless name")
         text = f"{module}.{name}"
         if not is_known(text):
             raise ConfigError(
@@ -224,14 +240,23 @@ class Unpickler:
             raise DamagedError("a call of nothing that has a name")
         if function.text == DICT:
             made: dict[Any, Any] = {}
-            for key, value in arguments[0] if arguments else ():
+            items = arguments[0] if arguments else ()
+            self._count_copies(len(items))
+            for key, value in items:
                 made[checked_key(key)] = value
             return made
         if function.text in TENSORS:
-            return checked_tensor(*arguments[:4])
+            tensor = checked_tensor(*arguments[:4])
+            self._count_copies(2 * len(tensor.shape))
+            return tensor
         if function.text in FIRST_ARGUMENT:
             return arguments[0]
         return Stub(function.text, arguments)
+
+    def _count_copies(self, count: int) -> None:
+        self._copies += count
+        if self._copies > COPY_LIMIT:
+            raise DamagedError("copies without end")
 
     def _new_object(self, _: Any) -> None:
         self._reduce(None)
@@ -263,7 +288,9 @@ class Unpickler:
         tag, kind, key, _place, count, *view = identity
         if tag != "storage" or not isinstance(kind, Name) or view not in ([], [None]):
             raise DamagedError("a storage that is none")
-        if not isinstance(key, str) or type(count) is not int or count < 0:
+        if not isinstance(key, str) or len(key) > TEXT_LIMIT:
+            raise DamagedError("a storage that is none")
+        if not is_plain_int(count) or count < 0:
             raise DamagedError("a storage that is none")
         storage = Storage(key, STORAGES[kind.text], count)
         if self.storages.setdefault(key, storage) != storage:

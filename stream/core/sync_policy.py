@@ -185,7 +185,7 @@ class SyncPolicy:
             return 0
         if self._recent[-1][0] - self._recent[0][0] < AGREE_S:
             return 0
-        step = sorted(offset for _, offset in self._recent)[AGREEING // 2]
+        step = self._recent[-1][1]  # earlier windows may hold some of what was before
         return step if abs(self.status.correction + step) <= MOST_CORRECTION else 0
 
     def _change(self, *, correction: int | None = None, why: str | None = None) -> None:

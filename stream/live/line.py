@@ -180,9 +180,11 @@ class Line:
                 group.create_task(self._paint())
                 group.create_task(self._show())
         finally:
-            if self.watch is not None:
-                await asyncio.to_thread(self.watch.end)
-            await self._hand.end()
+            try:
+                if self.watch is not None:
+                    await asyncio.to_thread(self.watch.end)
+            finally:
+                await self._hand.end()
 
     # What comes in
 
@@ -347,7 +349,7 @@ class Line:
             at=now,
             mesh=None if seen.face is None else seen.face.mesh,
         )
-        if self.watch is not None:
+        if self.watch is not None and self._outlets.watched():
             self.watch.show(shown)
         for sink in self._outlets.pictures:
             sink.show(shown)

@@ -26,13 +26,14 @@ from stream.config import Settings
 from stream.core.delay import Delay
 from stream.core.meters import Meters
 from stream.core.session import Event
+from stream.lip_experts import expert_bundle
 from stream.live.clock import SessionClock
 from stream.live.control import SessionControl
 from stream.live.ends import Controls
 from stream.live.memory import keep_flat
 from stream.live.painter import Painter
 from stream.live.session import LiveSession
-from stream.live.sync_watch import expert_bundle, watch_with
+from stream.live.sync_watch import watch_with
 from stream.live.wiring import Wiring, demo_wiring
 from stream.report import Report, resident_mb
 from stream.report_plot import check_plot, plot
@@ -153,6 +154,8 @@ async def _hold(
             await asyncio.to_thread(webbrowser.open, url)
     for start in wiring.starting:
         await start()
+    if session.line.watch is not None:
+        session.line.watch.start()  # its networks load meanwhile
     try:
         await painter.start()
         clock.restart()

@@ -13,19 +13,18 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.bundle import Bundle, load_bundle
-from engine.errors import BundleError, LipstreamError
+from engine.bundle import Bundle
+from engine.errors import LipstreamError
 from engine.filterbank import FPS, SAMPLE_RATE
 from engine.lip_expert import LipExpert
 from engine.mouth_region import MouthStream
 from engine.resample import Resampler
-from engine.sync_monitor import LEAST, Expert, Reading, SyncMonitor
+from engine.sync_monitor import Expert, Reading, SyncMonitor
 from stream.core.sinks import Shown
 from stream.core.sound import CHANNELS, SOUND_RATE, Sound
 from stream.core.sync_meter import SyncMeter
@@ -34,24 +33,26 @@ from stream.core.voice import VoiceActivity
 
 log = logging.getLogger(__name__)
 
-HOP: Final = 10
-"""Frames between two readings: 0.4 s."""
+HOP: Final = 15
+"""Frames between two readings: 0.6 s."""
 BUDGET: Final = 0.6
 """Share of one processor core that readings may take: a slow expert reads less often."""
 
-_MOST_WAITING: Final = 64  # pictures and blocks of sound together: less than a second
+_MOST_WAITING: Final = 512  # mouth regions and blocks of sound together: six seconds
 _HALF_S: Final = 0.5 / FPS
 _LONGEST_GAP_S: Final = 0.5  # a picture that stands longer is none
 _OLD_S: Final = 4.0
+_HEARD_AT_ONCE: Final = 3200  # samples: 0.2 s, since short pieces cost more
 _SPEECH: Final = 0.5  # probability
 _END_S: Final = 1.0
 
 
 @dataclass(frozen=True, slots=True)
-class _Picture:
+class _Lips:
+    """A picture's mouth region, uint8 (96, 96), and whether it is to be judged."""
+
     at: float
-    picture: NDArray[np.uint8]
-    mesh: NDArray[np.float32] | None
+    region: NDArray[np.uint8] | None
     counts: bool
 
 
@@ -59,6 +60,14 @@ class _Picture:
 class _Block:
     at: float
     sound: Sound
+
+
+@dataclass(frozen=True, slots=True)
+class _Stamped:
+    """What is handed over, or a reading: of one timeline, which ends where something is missing."""
+
+    timeline: int
+    what: _Lips | _Block | Reading | None
 
 
 class SyncWatch:
@@ -72,7 +81,7 @@ class SyncWatch:
         budget: share of one core that readings may take.
 
     Attributes:
-        ready: set once the expert is loaded; what leaves before goes by unseen.
+        ready: set while the expert is loaded; what leaves before goes by unseen.
         trouble: one sentence where the expert does not work, else None.
     """
 
@@ -88,15 +97,15 @@ class SyncWatch:
         self._load = load
         self.policy, self.meter = policy, meter
         self._hop, self._budget = hop, budget
-        self._waiting: queue.Queue[_Picture | _Block | None] = queue.Queue(_MOST_WAITING)
-        self._readings: queue.SimpleQueue[Reading | None] = queue.SimpleQueue()
-        self._forget = threading.Event()
-        self.ready = threading.Event()
-        self._ended = False
+        self._waiting: queue.Queue[_Stamped | None] = queue.Queue(_MOST_WAITING)
+        self._readings: queue.SimpleQueue[_Stamped] = queue.SimpleQueue()
+        self._timeline = 0
+        self._mouth = MouthStream()
         self._intended_s = self._heard_at = 0.0
+        self._ended = self._told = False
+        self.ready = threading.Event()
         self.trouble: str | None = None
-        self._thread = threading.Thread(target=self._work, name="sync monitor", daemon=True)
-        self._thread.start()
+        self._thread: threading.Thread | None = None
 
     # On the event loop
 
@@ -110,12 +119,24 @@ class SyncWatch:
         """How much later than the sound the picture is to leave; negative: earlier."""
         return self.policy.correction_s
 
+    def start(self) -> None:
+        """Load the expert in the monitor's thread; the first sound does so by itself."""
+        if self._thread is None and not self._ended:
+            self._thread = threading.Thread(target=self._work, name="sync monitor", daemon=True)
+            self._thread.start()
+
     def show(self, shown: Shown) -> None:
-        """A picture leaves; returns at once."""
-        counts = shown.modified and shown.mesh is not None
-        self._give(
-            _Picture(shown.at - self._intended_s, shown.picture, shown.mesh, counts), picture=True
-        )
+        """A picture leaves; cutting out its mouth takes 0.2 ms, so that little waits."""
+        if not self.ready.is_set():
+            return
+        region = None
+        if shown.mesh is None:
+            self._mouth.forget()
+        else:
+            region = self._mouth.push(shown.picture, shown.mesh)
+        counts = shown.modified and region is not None
+        if not self._give(_Lips(shown.at - self._intended_s, region, counts)):
+            self.meter.dropped += 1
 
     def hear(self, block: Sound, at: float) -> None:
         """The target sound's next 20 ms leave, float32 (960, 2); returns at once.
@@ -124,10 +145,11 @@ class SyncWatch:
             block: the next one; after a pause the window begins anew.
             at: when its first sample leaves, in session seconds.
         """
+        self.start()
         if at - self._heard_at > _LONGEST_GAP_S:
-            self._forget.set()
+            self._begin_anew(at)
         self._heard_at = at
-        self._give(_Block(at, block), picture=False)
+        self._give(_Block(at, block))
 
     def tick(self, now: float, *, intended_s: float, quiet: bool) -> None:
         """Take what the monitor found, and act on it.
@@ -139,15 +161,21 @@ class SyncWatch:
         """
         if intended_s != self._intended_s:
             self._intended_s = intended_s
-            self._forget.set()
+            self._begin_anew(now)
+        if self.trouble is not None and not self._told:
+            self._told = True
+            self._begin_anew(now)
         while not self._readings.empty():
-            self.policy.read(self._readings.get(), now)
-            self.meter.read(self.policy.status)
+            reading = self._readings.get()
+            if reading.timeline == self._timeline:
+                assert not isinstance(reading.what, _Lips | _Block)
+                self._judge(reading.what, now)
         before = self.policy.status
         if self.policy.tick(now, quiet=quiet):
-            self._forget.set()
             after = self.policy.status
             self.meter.changed(before, after)
+            self._timeline += 1
+            self._mouth.forget()
             if after.why is not None:
                 log.warning("%s", after.why)
             elif after.correction != before.correction:
@@ -156,18 +184,30 @@ class SyncWatch:
     def end(self) -> None:
         """Let the thread end, and wait a moment for it."""
         self._ended = True
-        with suppress(queue.Full):  # a full one makes it look by itself
-            self._waiting.put_nowait(None)
-        self._thread.join(_END_S)
+        if self._thread is not None:
+            with suppress(queue.Full):  # a full one makes it look by itself
+                self._waiting.put_nowait(None)
+            self._thread.join(_END_S)
 
-    def _give(self, one: _Picture | _Block, *, picture: bool) -> None:
+    def _judge(self, reading: Reading | None, now: float) -> None:
+        self.policy.read(reading, now)
+        self.meter.read(self.policy.status)
+
+    def _begin_anew(self, now: float) -> None:
+        """What was seen and heard so far is of another time, or has a hole."""
+        self._timeline += 1
+        self._mouth.forget()
+        self._judge(None, now)
+
+    def _give(self, what: _Lips | _Block) -> bool:
         if not self.ready.is_set():
-            return
+            return True
         try:
-            self._waiting.put_nowait(one)
+            self._waiting.put_nowait(_Stamped(self._timeline, what))
         except queue.Full:
-            self.meter.dropped += int(picture)
-            self._forget.set()  # the timeline has a hole
+            self._begin_anew(what.at)
+            return False
+        return True
 
     # In the thread
 
@@ -182,62 +222,44 @@ class SyncWatch:
         except Exception:
             self.trouble = "The sync monitor failed and is switched off for this session."
             log.exception("the sync monitor failed")
-        self.ready.clear()  # nobody listens any more
+        self.ready.clear()
+        with suppress(queue.Empty):
+            while True:
+                self._waiting.get_nowait()
 
     def _watch(self, expert: Expert) -> None:
-        window = _Window(expert)
+        window, timeline = _Window(expert), -1
         due, busy_until = self._hop, 0.0
         spent_s, since = time.thread_time(), time.monotonic()
         while not self._ended and (one := self._waiting.get()) is not None:
-            if self._forget.is_set() or window.lost(one):
-                self._forget.clear()
-                window, due = _Window(expert), self._hop
-                self._readings.put(None)
-            if isinstance(one, _Block):
-                window.hear(one)
+            if one.timeline != timeline or window.lost(one.what):
+                window, due, timeline = _Window(expert), self._hop, one.timeline
+                self._readings.put(_Stamped(timeline, None))
+            if isinstance(one.what, _Block):
+                window.hear(one.what)
+            if not isinstance(one.what, _Lips):
                 continue
-            window.see(one)
+            window.see(one.what)
             if window.frames < due or time.monotonic() < busy_until:
                 continue
             due = window.frames + self._hop
             began = time.monotonic()
-            self._readings.put(window.read())
+            self._readings.put(_Stamped(timeline, window.read()))
             # Processor time of the run time's own threads is not known: the wall clock is.
             busy_until = began + (time.monotonic() - began) / self._budget
-            if busy_until - since > 1.0:
-                now, spent = time.monotonic(), time.thread_time()
+            if (now := time.monotonic()) - since > 1.0:
+                spent = time.thread_time()
                 self.meter.load = (spent - spent_s) / (now - since)
                 since, spent_s = now, spent
 
 
-def expert_bundle(bundle: Bundle, wanted: str, expert_folder: Path | None) -> Bundle | None:
-    """The bundle whose lip expert watches, if the settings ask for one.
+def watch_with(bundle: Bundle | None, wanted: str) -> SyncWatch | None:
+    """A monitor for one line.
 
     Args:
-        bundle: the one that runs.
-        wanted: ``off``, ``report`` or ``act``.
-        expert_folder: a bundle whose lip expert watches; by default the running one's, or the
-            starter's where that has none.
-
-    Raises:
-        BundleError: the expert's bundle does not fit, or has none.
+        bundle: whose lip expert watches (:func:`stream.lip_experts.expert_bundle`), if one does.
+        wanted: ``report`` or ``act``.
     """
-    if wanted == "off":
-        return None
-    if expert_folder is not None:
-        bundle = load_bundle(expert_folder)
-    elif bundle.expert is None:
-        bundle = load_bundle()
-    if bundle.expert is None:
-        raise BundleError(
-            f"The bundle {bundle.folder} carries no lip expert; name another --lip-expert, or"
-            " switch it off with --sync-monitor off."
-        )
-    return bundle
-
-
-def watch_with(bundle: Bundle | None, wanted: str) -> SyncWatch | None:
-    """A monitor for one line, by what :func:`expert_bundle` gave for the same wish."""
     if bundle is None or bundle.expert is None:
         return None
     policy = SyncPolicy(bundle.expert.confident, acts=wanted == "act")
@@ -249,40 +271,39 @@ class _Window:
 
     def __init__(self, expert: Expert) -> None:
         self._monitor = SyncMonitor(expert)
-        self._mouth = MouthStream()
         self._copy = Resampler(SOUND_RATE, SAMPLE_RATE, CHANNELS)
         self._voice = VoiceActivity()
+        self._heard: list[NDArray[np.float32]] = []
         self._start: float | None = None
-        self._shown: tuple[_Picture, NDArray[np.uint8] | None] | None = None
+        self._shown: _Lips | None = None
 
     @property
     def frames(self) -> int:
         return self._monitor.frames
 
-    def lost(self, one: _Picture | _Block) -> bool:
+    def lost(self, one: object) -> bool:
         """Whether no picture came for so long that all that is known is old."""
-        if self._start is None or self._monitor.frames < LEAST:
+        if self._start is None or not isinstance(one, _Lips | _Block):
             return False
         return one.at - self._start - self._monitor.frames / FPS > _OLD_S
 
     def hear(self, block: _Block) -> None:
         if self._start is None:
             self._start = block.at
-        mono = self._copy.push(block.sound)
+        self._heard.append(self._copy.push(block.sound))
+        if sum(map(len, self._heard)) < _HEARD_AT_ONCE:
+            return
+        mono = np.concatenate(self._heard)
+        self._heard.clear()
         self._monitor.hear(mono)
         for end_s, length_s, probability in self._voice.push(mono):
             self._monitor.voice(end_s, length_s, probability > _SPEECH)
 
-    def see(self, picture: _Picture) -> None:
+    def see(self, lips: _Lips) -> None:
         if self._start is None:
             return
-        self._fill(picture.at - self._start)
-        region = None
-        if picture.mesh is None:
-            self._mouth.forget()
-        else:
-            region = self._mouth.push(picture.picture, picture.mesh)
-        self._shown = picture, region
+        self._fill(lips.at - self._start)
+        self._shown = lips
 
     def read(self) -> Reading | None:
         return self._monitor.read()
@@ -293,7 +314,6 @@ class _Window:
             if self._shown is None or self._start is None:
                 self._monitor.see(None)
                 continue
-            picture, region = self._shown
-            stands_s = self._monitor.frames / FPS - (picture.at - self._start)
+            stands_s = self._monitor.frames / FPS - (self._shown.at - self._start)
             fresh = stands_s < _LONGEST_GAP_S
-            self._monitor.see(region if fresh else None, counts=picture.counts)
+            self._monitor.see(self._shown.region if fresh else None, counts=self._shown.counts)

@@ -144,12 +144,16 @@ def test_a_bundle_whose_expert_differs_loses_it_again(
     left = load_bundle(tmp_path / "bundle")
     assert left.expert is None
     assert set(left.graphs) == set(tiny_bundle.graphs)
+    names = {path.name for path in left.folder.iterdir()}
+    assert names == {path.name for path in tiny_bundle.folder.iterdir()}
 
 
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
         (["--emphasis", "1.2"], "takes no --emphasis"),
+        (["--confident", "0"], "must be above 0"),
+        (["--confident", "nan"], "must be above 0"),
         ([], "does not state its licence"),
     ],
 )
@@ -160,8 +164,9 @@ def test_what_can_not_be_added_is_said(
     words: list[str],
     sentence: str,
 ) -> None:
+    shutil.copytree(tiny_bundle.folder, tmp_path / "bundle")
     checkpoint = saved(tmp_path / "e.pt", network(), FACTS if words else {})
-    assert main([str(checkpoint), "-o", str(tiny_bundle.folder), *words]) == 2
+    assert main([str(checkpoint), "-o", str(tmp_path / "bundle"), *words]) == 2
     assert sentence in capsys.readouterr().err
 
 

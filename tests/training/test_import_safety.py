@@ -17,7 +17,7 @@ import torch
 
 from engine.errors import ConfigError
 from tests.training.public_files import random_state, write
-from training import torch_files
+from training import torch_files, unpickling
 from training.avhubert import AvHubertConfig
 from training.importing import import_checkpoint
 from training.public_networks import AVHUBERT
@@ -150,6 +150,11 @@ def tensor(offset: int, shape: tuple[int, ...], stride: tuple[int, ...]) -> byte
     return REBUILD + b"(" + STORAGE + places + b"\x89}tR"
 
 
+def keyed(key: Any) -> bytes:
+    """A dict with one key."""
+    return b"}" + pickle.dumps(key, 2)[2:-1] + b"K\x01s."
+
+
 @pytest.mark.parametrize(
     "data",
     [
@@ -181,6 +186,14 @@ def tensor(offset: int, shape: tuple[int, ...], stride: tuple[int, ...]) -> byte
         pytest.param(tensor(0, (-1,), (1,)) + b".", id="negative length"),
         pytest.param(tensor(0, (2,), (-1,)) + b".", id="negative step"),
         pytest.param(tensor(0, (2,), (1, 1)) + b".", id="steps too many"),
+        pytest.param(tensor(0, (1,) * 65, (1,) * 65) + b".", id="axes too many"),
+        pytest.param(tensor(0, (1,), (1 << 63,)) + b".", id="step beyond 64 bits"),
+        pytest.param(keyed(1 << 63), id="key beyond 64 bits"),
+        pytest.param(keyed("k" * 1001), id="long key"),
+        pytest.param(keyed(("k",) * 9), id="long tuple as key"),
+        pytest.param(keyed((1, 2)), id="tuple of numbers as key"),
+        pytest.param(b"K\x01p18446744073709551616\n.", id="huge place in memory"),
+        pytest.param(b"cfairseq\n" + b"n" * 1001 + b"\n.", id="long name"),
     ],
 )
 @pytest.mark.parametrize("form", FORMS)
@@ -197,6 +210,50 @@ def test_key_that_takes_ages_to_compare_is_refused(tmp_path: Path) -> None:
     doubled = b")" + b"2\x86" * 60  # a pair of a pair of … : 2^60 parts
     path = zipped(tmp_path / "slow.pt", b"\x80\x02}" + doubled + b"K\x01s.")
     assert "get the file again" in refusal(path, tmp_path)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_instructions_without_end_are_refused(
+    tmp_path: Path, form: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(unpickling, "INSTRUCTION_LIMIT", 1_000)
+    path = FORMS[form](tmp_path / "sets.pt", b"\x80\x02" + b"\x8f" * 1_000 + b".")
+    assert "get the file again" in refusal(path, tmp_path)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_list_that_is_copied_without_end_is_refused(tmp_path: Path, form: str) -> None:
+    pairs = pickle.dumps([(str(number), None) for number in range(1_000)], 2)[2:-1]
+    copies = b"ccollections\nOrderedDict\nr\xff\xff\x00\x00"
+    data = b"\x80\x02" + pairs + b"\x85r\xfe\xff\x00\x00" + copies
+    data += b"j\xff\xff\x00\x00j\xfe\xff\x00\x00R0" * 4_001 + b"."
+    assert "get the file again" in refusal(FORMS[form](tmp_path / "copies.pt", data), tmp_path)
+
+
+def test_tensors_larger_than_the_file_are_refused(tmp_path: Path) -> None:
+    """All of them lie in the same few numbers."""
+    state = random_state(AVHUBERT, NARROW)
+    shared = torch.zeros(max(value.numel() for value in state.values()))
+    content = {name: shared[: value.numel()].view(value.shape) for name, value in state.items()}
+    path = write(tmp_path / "shared.pt", {"model": content}, old=False)
+    assert "together larger than the file" in refusal(path, tmp_path)
+
+
+def test_attributes_without_end_are_refused(tmp_path: Path) -> None:
+    """One module of many attributes, which another one holds many times."""
+    inner = b"c__torch__\nNet\n)\x81" + b"}("
+    inner += b"".join(pickle.dumps(str(n), 2)[2:-1] + b"K\x01" for n in range(400)) + b"ub"
+    outer = b"r\xff\xff\x00\x000c__torch__\nNet\n)\x81}("
+    outer += b"".join(pickle.dumps(str(n), 2)[2:-1] + b"j\xff\xff\x00\x00" for n in range(400))
+    path = zipped(tmp_path / "many.pt", b"\x80\x02" + inner + outer + b"ub.")
+    assert "more modules than any network" in refusal(path, tmp_path)
+
+
+def test_names_without_end_are_refused(tmp_path: Path) -> None:
+    key = pickle.dumps("k" * 500, 2)[2:-1]
+    module = b"c__torch__\nNet\n)\x81}"
+    path = zipped(tmp_path / "deep.pt", b"\x80\x02" + (module + key) * 3 + b"N" + b"sb" * 3 + b".")
+    assert "more modules than any network" in refusal(path, tmp_path)
 
 
 def test_modules_without_end_are_refused(tmp_path: Path) -> None:
@@ -270,8 +327,37 @@ def test_pickle_of_no_honest_size_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch_files, "PICKLE_LIMIT", 100)
-    path = zipped(tmp_path / "large.pt", b"\x80\x02]" + b"N0" * 60 + b".")
+    data = b"\x80\x02]" + b"N0" * 60 + b"."
+    path = zipped(tmp_path / "large.pt", data)
     assert "packed or larger than torch writes it" in refusal(path, tmp_path)
+    monkeypatch.setattr(torch_files, "PICKLE_LIMIT", 200)
+    assert "get the file again" in refusal(old_form(tmp_path / "old.pt", data), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [
+        pytest.param(8, 1, id="encrypted"),
+        pytest.param(6, 99, id="unknown version"),
+        pytest.param(46, 0xFF, id="name that is no text"),
+    ],
+)
+@pytest.mark.parametrize("member", ["data.pkl", "data/0"])
+def test_archive_with_an_odd_member_is_refused(
+    tmp_path: Path, member: str, place: int, value: int
+) -> None:
+    data = b"\x80\x02}X\x01\x00\x00\x00x" + tensor(0, (4,), (1,)) + b"s."
+    path = zipped(tmp_path / "odd.pt", data, **{"data/0": bytes(16)})
+    content = bytearray(path.read_bytes())
+    entry = content.rindex(b"archive/" + member.encode()) - 46
+    content[entry + 9] |= 8 if value == 0xFF else 0  # names are UTF-8
+    content[entry + place] = value
+    path.write_bytes(content)
+    with (
+        pytest.raises(ConfigError, match="damaged or not whole"),
+        torch_files.TorchFile(path) as file,
+    ):
+        file.tensor(file.content["x"])
 
 
 def test_other_machines_order_of_bytes_is_refused(tmp_path: Path) -> None:

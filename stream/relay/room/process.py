@@ -12,9 +12,9 @@ from typing import Any, Final, Self
 import cv2
 
 from engine.bundle import Bundle, load_bundle
+from stream.lip_experts import expert_bundle
 from stream.live.clock import SessionClock
 from stream.live.memory import give_back, keep_flat
-from stream.live.sync_watch import expert_bundle
 from stream.relay.config import Translator
 from stream.relay.engine.remote import RemoteEngine
 from stream.relay.link import Link
