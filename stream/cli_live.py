@@ -94,7 +94,7 @@ def _add_session(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--delay-ms", metavar="MS", type=int, help="added delay to begin with (default: 400)"
     )
-    add_sync_monitor(command)
+    add_sync_monitor(command, "act")
     command.add_argument(
         "--plot", metavar="OUT.png", type=Path, help="draw delay, skew and gate over time"
     )
@@ -103,12 +103,12 @@ def _add_session(command: argparse.ArgumentParser) -> None:
     )
 
 
-def add_sync_monitor(command: argparse.ArgumentParser) -> None:
+def add_sync_monitor(command: argparse.ArgumentParser, default: str) -> None:
     """Add the flags of the sync monitor."""
     command.add_argument(
         "--sync-monitor",
         choices=SYNC_MONITORS,
-        help="let a lip expert watch what leaves, and correct it (default: act)",
+        help=f"let a lip expert watch what leaves, and correct it (default: {default})",
     )
     command.add_argument(
         "--lip-expert",

@@ -63,7 +63,7 @@ def add_relay_command(
         type=float,
         help=f"how long sessions go on after Ctrl-C or SIGTERM (default: {default.drain_s:.0f})",
     )
-    add_sync_monitor(relay)
+    add_sync_monitor(relay, default.sync_monitor)
     relay.add_argument(
         "--turn-url",
         metavar="URL",

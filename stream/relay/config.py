@@ -170,7 +170,7 @@ class RelaySettings:
     badge: bool = True
     bundle_folder: Path = STARTER
     threads: int = 2
-    sync_monitor: str = "act"
+    sync_monitor: str = "report"  # many people and voices that an expert may not know
     expert_folder: Path | None = None
     log_format: str = ""
 
