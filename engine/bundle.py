@@ -6,7 +6,6 @@ differs; nothing in it is run or unpickled to find that out.
 """
 
 import dataclasses
-import hashlib
 import json
 import os
 from collections.abc import Iterable, Mapping
@@ -17,6 +16,7 @@ from typing import Any, Literal, get_args
 from engine.bundle_fields import Fields
 from engine.crop import CropGeometry, geometry_from_dict, geometry_to_dict
 from engine.errors import BundleError
+from engine.files import sha256_of
 from engine.mel import MelSettings, WindowPlacement
 
 FORMAT_VERSION = 1
@@ -34,8 +34,6 @@ IdentityPolicy = Literal["live", "same-frame"]
 ColourOrder = Literal["rgb", "bgr"]
 IDENTITY_POLICIES: tuple[IdentityPolicy, ...] = get_args(IdentityPolicy)
 COLOUR_ORDERS: tuple[ColourOrder, ...] = get_args(ColourOrder)
-
-_BLOCK = 1 << 20  # bytes hashed at once
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -379,16 +377,12 @@ def _inside(folder: Path, file: str) -> Path:
 
 
 def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
     try:
-        with path.open("rb") as file:
-            while block := file.read(_BLOCK):
-                digest.update(block)
+        return sha256_of(path)
     except OSError as error:
         raise BundleError(
             f"{path} of the bundle is missing or can't be read; get the bundle again."
         ) from error
-    return digest.hexdigest()
 
 
 def _refuse_constant(name: str) -> float:

@@ -4,7 +4,6 @@ Pictures stream through, so memory does not grow with a film's length; only the 
 speech that drives the mouth is held whole.
 """
 
-import hashlib
 import json
 import math
 import time
@@ -21,7 +20,7 @@ from typing import Final
 from engine.bundle import MANIFEST, Bundle
 from engine.chain import LipSync, Synced
 from engine.errors import MediaError, NoFaceError
-from engine.files import write_whole
+from engine.files import sha256_of, write_whole
 from engine.identity import Identity
 from engine.mark import Badge
 from engine.sources import FaceSource, Speech, back_and_forth, open_face
@@ -204,7 +203,7 @@ def dub_source(
         times_real_time=round(float(speech.duration) / wall_s, 3),
         badge=badge,
         bundle=bundle.folder.name,
-        bundle_sha256=hashlib.sha256((bundle.folder / MANIFEST).read_bytes()).hexdigest(),
+        bundle_sha256=sha256_of(bundle.folder / MANIFEST),
         backend="openvino",
         threads=threads,
     )

@@ -1,5 +1,6 @@
-"""Small files, written whole or not at all."""
+"""Files: written whole or not at all, and their hashes."""
 
+import hashlib
 import os
 from contextlib import suppress
 from pathlib import Path
@@ -23,3 +24,13 @@ def write_whole(path: Path, text: str) -> None:
         with suppress(OSError):
             partial.unlink(missing_ok=True)
         raise
+
+
+def sha256_of(path: Path) -> str:
+    """A file's SHA-256 as hexadecimal digits.
+
+    Raises:
+        OSError: the file can't be read.
+    """
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -13,13 +13,15 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-SAMPLE_RATE: Final = 16_000
+from engine.mel import SAMPLE_RATE
+
 FPS: Final = 25
 STEP: Final = 160  # samples: 10 ms
 WINDOW: Final = 400  # samples: 25 ms
 BANDS: Final = 26
 STACKED: Final = 4  # steps in a row
 ROW_SAMPLES: Final = STEP * STACKED  # 640 samples: one row for a frame at 25 a second
+ROW_TAIL: Final = WINDOW - STEP  # 240 samples that a row's last window reaches beyond its own
 VALUES: Final = BANDS * STACKED  # 104
 
 _FFT: Final = 512
@@ -134,7 +136,7 @@ def audio_features(samples: NDArray[np.float32], frames: int) -> NDArray[np.floa
 class FilterbankStream:
     """The same rows for a sound that arrives in packets, without end.
 
-    Row i needs 240 samples after its own 640; all rows but a finished clip's last are those of
+    Row i needs ``ROW_TAIL`` samples after its own; all rows but a finished clip's last are those of
     :func:`audio_features`, to the rounding of sums.
     """
 

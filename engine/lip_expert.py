@@ -113,23 +113,9 @@ class LipExpert:
         frames = np.pad(network_input(regions), ((AROUND, AROUND), (0, 0), (0, 0)))
         return self.watch(frames)
 
-    def clip_alone(self, regions: NDArray[np.uint8], samples: NDArray[np.float32]) -> Alone:
-        """Each modality of a whole clip.
-
-        Args:
-            regions: uint8 (T, 96, 96), of :func:`engine.mouth_region.mouth_regions`.
-            samples: float32 (n,), mono at 16 kHz in [−1, 1].
-        """
-        heard = self.hear(audio_features(samples, len(regions)))
-        return self.alone(heard, self.embed_regions(regions))
-
-    def clip_together(
-        self, regions: NDArray[np.uint8], samples: NDArray[np.float32]
-    ) -> NDArray[np.float32]:
-        """Both modalities of a whole clip together, float32 (T, D); arguments as above."""
-        heard = self.hear(audio_features(samples, len(regions)))
-        together = self.fuse(heard[None], self.embed_regions(regions)[None])
-        return np.asarray(together[0], np.float32)
+    def embed_sound(self, samples: NDArray[np.float32], frames: int) -> NDArray[np.float32]:
+        """A whole clip's sound, float32 (n,) at 16 kHz in [−1, 1], likewise: to (frames, D)."""
+        return self.hear(audio_features(samples, frames))
 
 
 def _fitting_dim(bundle: Bundle) -> int:

@@ -149,7 +149,7 @@ class MouthStream:
 def network_input(regions: NDArray[np.uint8]) -> NDArray[np.float32]:
     """What the network looks at: uint8 (T, 96, 96) → float32 (T, 88, 88), about −2.6 to 3.5."""
     edge = (SIDE - INNER) // 2
-    inner = regions[:, edge : edge + INNER, edge : edge + INNER]
+    inner = regions[..., edge : edge + INNER, edge : edge + INNER]
     return np.asarray((inner / np.float32(255) - MEAN) / DEVIATION, np.float32)
 
 

@@ -26,6 +26,8 @@ LEAST: Final = 50
 MOST_OFFSET: Final = 12
 """Frames either way that are looked at: 0.48 s."""
 
+_NO_FRAME: Final = np.zeros((INNER, INNER), np.float32)
+
 
 class Expert(Protocol):
     """What the monitor needs of a lip expert; :class:`engine.lip_expert.LipExpert` has it."""
@@ -76,9 +78,8 @@ class SyncMonitor:
         self._filterbank = FilterbankStream()
         self._rows = np.zeros((0, expert.dim), np.float32)
         self._rows_end = 0
-        self._frames = np.zeros(
-            (AROUND, INNER, INNER), np.float32
-        )  # before the first there is none
+        # Before the first there is none: nothing, as around a clip.
+        self._frames = [_NO_FRAME] * AROUND
         self._kept: list[bool] = []
         self._watched = np.zeros((0, expert.dim), np.float32)
         self._watched_end = 0
@@ -98,12 +99,7 @@ class SyncMonitor:
             region: uint8 (96, 96), gray; None where no face is seen.
             counts: whether its lips are to be judged.
         """
-        frame = (
-            np.zeros((1, INNER, INNER), np.float32)
-            if region is None
-            else network_input(region[None])
-        )
-        self._frames = np.concatenate([self._frames, frame])
+        self._frames.append(_NO_FRAME if region is None else network_input(region))
         self._kept.append(counts and region is not None)
         self._kept = self._kept[-self._most :]
         self._seen_end += 1
@@ -149,7 +145,7 @@ class SyncMonitor:
         """Run the picture's network on the frames that have both their neighbours now."""
         if (count := len(self._frames) - 2 * AROUND) <= 0:
             return
-        watched = self._expert.watch(self._frames)
+        watched = self._expert.watch(np.stack(self._frames))
         self._watched = np.concatenate([self._watched, watched])[-self._most :]
         self._watched_end += count
         self._frames = self._frames[-2 * AROUND :]

@@ -33,8 +33,9 @@ from engine.lip_expert import AROUND, LipExpert
 from engine.mouth_region import DEVIATION, INNER, MEAN
 from export.graphs import write_graph
 from export.verify import TOLERANCE
-from training.avhubert import POSITION_KERNEL, AvHubert, AvHubertConfig
+from training.avhubert import POSITION_KERNEL, AvHubert
 from training.checkpoint import EXPERT, Checkpoint
+from training.expert_features import expert_network
 from training.public_networks import AVHUBERT, restore
 from training.weights import Weights as Imported
 
@@ -132,22 +133,17 @@ def expert_of(source: Imported | Checkpoint, name: str, confident: float) -> Exp
         return model, ExpertFacts(name=name, weights=weights, confident=confident)
     if source.kind != EXPERT:
         return None
-    model = AvHubert(AvHubertConfig.from_dict(source.config))
+    model = expert_network(source)
     try:
-        model.load_state_dict(source.model)
         weights = Weights(
             licence=source.training["licence"], training_data=source.training["training_data"]
         )
-    except RuntimeError as error:
-        raise ConfigError(
-            "The lip expert's weights do not fit its own settings; save it again."
-        ) from error
     except KeyError as error:
         raise ConfigError(
             f"The lip expert does not state its {error.args[0]}; give the same command of"
             " `python -m training expert` again with it."
         ) from error
-    return model.eval(), ExpertFacts(name=name, weights=weights, confident=confident)
+    return model, ExpertFacts(name=name, weights=weights, confident=confident)
 
 
 def add_lip_expert(bundle: Bundle, model: AvHubert, facts: ExpertFacts) -> tuple[Bundle, float]:

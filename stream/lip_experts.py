@@ -26,6 +26,15 @@ def expert_bundle(bundle: Bundle, wanted: str, expert_folder: Path | None) -> Bu
         bundle = load_bundle(expert_folder)
     elif bundle.expert is None:
         bundle = load_bundle()
+    return with_expert(bundle)
+
+
+def with_expert(bundle: Bundle) -> Bundle:
+    """The same bundle.
+
+    Raises:
+        BundleError: it carries no lip expert.
+    """
     if bundle.expert is None:
         raise BundleError(
             f"The bundle {bundle.folder} carries no lip expert; name another --lip-expert, or"

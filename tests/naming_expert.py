@@ -3,8 +3,9 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.filterbank import ROW_SAMPLES, SAMPLE_RATE
+from engine.filterbank import ROW_SAMPLES
 from engine.lip_expert import AROUND, Alone
+from engine.mel import SAMPLE_RATE
 from engine.mouth_region import SIDE
 
 SOUNDS = 12

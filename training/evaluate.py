@@ -12,7 +12,6 @@ before any video codec. Finished videos of any system are judged by :mod:`traini
 
 from __future__ import annotations
 
-import hashlib
 import multiprocessing
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -23,6 +22,7 @@ import numpy as np
 
 from engine.bundle import MANIFEST, Bundle, load_bundle
 from engine.errors import ConfigError, MediaError
+from engine.files import sha256_of
 from training.bench import Bench, ClipFigures, PairFigures, SpeechFigures, judge_speech
 from training.clips import is_held_out
 from training.leakage import LeakFigures
@@ -223,7 +223,7 @@ def evaluate(
             progress(done, len(jobs))
     return Report(
         bundle=bundle.folder.name,
-        bundle_sha256=hashlib.sha256((bundle.folder / MANIFEST).read_bytes()).hexdigest(),
+        bundle_sha256=sha256_of(bundle.folder / MANIFEST),
         speaker=name,
         seed=seed,
         pairs=pair_figures,

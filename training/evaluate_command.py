@@ -7,7 +7,6 @@ are the judges themselves, in studies, and people's rankings are prepared and re
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -300,8 +299,8 @@ def _study(arguments: argparse.Namespace) -> None:
 def _make_page(arguments: argparse.Namespace) -> None:
     from rich.console import Console
 
-    from training.evaluation_tables import print_line
     from training.scoring.ranking import key_path, make_page, write_page
+    from training.tables import print_line
 
     unused = "expert", "syncnet", "syncnet_colour", "inception", "codec_kbps", "sheet", "workers"
     _refuse(arguments, (*unused, "study", "csv", "plot", "json", "markdown"), "--rank")
@@ -322,12 +321,12 @@ def _make_page(arguments: argparse.Namespace) -> None:
 def _read_ranks(arguments: argparse.Namespace) -> None:
     from rich.console import Console
 
-    from training.evaluation_tables import show_table, write_figures
     from training.scoring.ranking import RANK_HEADS, rank_rows, read_ranks
+    from training.tables import show_table, write_values
 
     key, *ballots = arguments.ranks
     ranked = read_ranks(key, ballots)
     show_table(Console(), "Ranked by people", RANK_HEADS, rank_rows(ranked))
     if arguments.json is not None:
         figures = {"systems": [asdict(row) for row in ranked]}
-        write_figures(arguments.json, json.dumps(figures, indent=1, allow_nan=False) + "\n")
+        write_values(arguments.json, figures)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -11,10 +10,7 @@ from typing import Any
 
 import numpy as np
 from rich.console import Console
-from rich.table import Table
 
-from engine.errors import ConfigError
-from engine.files import write_whole
 from training.bench import (
     APART_S,
     CLOSED,
@@ -29,8 +25,7 @@ from training.clips import FPS
 from training.evaluate import Report
 from training.leakage import AROUND, MOVING, OPEN, LeakFigures
 from training.metrics import LAG_REACH, PSNR_CAP_DB, SSIM_SETTINGS, best_lag
-
-Rows = list[tuple[str, ...]]
+from training.tables import Rows, print_line, show_table, write_values
 
 SETTINGS = {
     "fps": FPS,
@@ -174,32 +169,6 @@ def show(report: Report, console: Console) -> None:
     print_line(console, f"bundle: {report.bundle}, SHA-256 {report.bundle_sha256}")
 
 
-def print_line(console: Console, text: str) -> None:
-    """Print a line as it is."""
-    console.print(text, markup=False, highlight=False, soft_wrap=True)
-
-
-def show_table(console: Console, title: str, heads: tuple[str, ...], rows: Rows) -> None:
-    """Print a table: drawn on a terminal, as plain aligned text elsewhere."""
-    if console.is_terminal:
-        table = Table(title=title, title_justify="left")
-        for place, head in enumerate(heads):
-            table.add_column(head, justify="right" if place else "left")
-        for row in rows:
-            table.add_row(*row)
-        console.print(table)
-        return
-    widths = [max(map(len, column)) for column in zip(heads, *rows, strict=True)]
-    print_line(console, title)
-    for row in (heads, *rows):
-        first, *rest = (
-            text.rjust(width) if place else text.ljust(width)
-            for place, (text, width) in enumerate(zip(row, widths, strict=True))
-        )
-        print_line(console, "  ".join(("", first, *rest)).rstrip())
-    print_line(console, "")
-
-
 def to_json(report: Report) -> dict[str, Any]:
     """All figures and settings as JSON can hold them; what has no value is null."""
     return {
@@ -244,23 +213,5 @@ def _finite(fields: dict[str, Any]) -> dict[str, Any]:
 
 
 def write_json(report: Report, path: Path) -> None:
-    """Write :func:`to_json`, whole or not at all.
-
-    Raises:
-        ConfigError: the file can't be written.
-    """
-    write_figures(path, json.dumps(to_json(report), indent=1, allow_nan=False) + "\n")
-
-
-def write_figures(path: Path, text: str) -> None:
-    """Write a text file of figures, whole or not at all.
-
-    Raises:
-        ConfigError: the file can't be written.
-    """
-    try:
-        write_whole(path, text)
-    except OSError as error:
-        raise ConfigError(
-            f"The figures can't be written to {path} ({error.strerror}); check its folder."
-        ) from error
+    """Write :func:`to_json`; see :func:`training.tables.write_values`."""
+    write_values(path, to_json(report))

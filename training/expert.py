@@ -22,6 +22,7 @@ import torch
 from torch.utils.tensorboard import SummaryWriter
 
 from engine.errors import ConfigError
+from training.averages import update_average
 from training.avhubert import AvHubert, AvHubertConfig
 from training.checkpoint import EXPERT, load_checkpoint, save_checkpoint
 from training.expert_evaluation import judge_quickly
@@ -202,18 +203,8 @@ class ExpertRun:
         losses.total.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
         self._optimiser.step()
-        self._update_average()
+        update_average(self.average, self.model, self.step, self.config.average)
         return losses
-
-    @torch.no_grad()
-    def _update_average(self) -> None:
-        # A young average would remember the first, random weights for too long.
-        decay = min(self.config.average, (1 + self.step) / (10 + self.step))
-        for name, value in self.model.state_dict().items():
-            if value.is_floating_point():
-                self.average[name].lerp_(value, 1 - decay)
-            else:
-                self.average[name].copy_(value)
 
     def averaged(self) -> AvHubert:
         """The network with its averaged weights, for use."""

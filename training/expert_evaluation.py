@@ -10,7 +10,6 @@ what live use has.
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -21,12 +20,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.errors import ConfigError
+from engine.files import sha256_of
+from engine.filterbank import ROW_SAMPLES
 from engine.lip_expert import Alone
 from engine.lip_sync import avs, estimate_offset
 from training.avhubert import AvHubert
-from training.checkpoint import load_checkpoint
-from training.expert_features import clip_alone, hear_alone, load_expert, watch_alone
-from training.regions import FORMS, ROW, Form, RegionFile, find_regions
+from training.expert_features import (
+    clip_alone,
+    expert_checkpoint,
+    expert_network,
+    hear_alone,
+    watch_alone,
+)
+from training.regions import FORMS, Form, RegionFile, find_regions
 from training.sync_samples import TENTH
 
 MOST_IMPOSED: Final = 7
@@ -98,7 +104,8 @@ def judge_expert(
     Raises:
         ConfigError: no lip expert, or no clips that it did not learn from.
     """
-    model, training = load_expert(expert), load_checkpoint(expert).training
+    checkpoint = expert_checkpoint(expert)
+    model, training = expert_network(checkpoint), checkpoint.training
     kept = set(training["kept"])
     files = find_regions(regions)
     counts = Counter(file.speaker for file in files)
@@ -133,7 +140,7 @@ def judge_expert(
                 speakers.setdefault(speaker, {})[form] = figures
     return ExpertReport(
         expert=expert.name,
-        sha256=hashlib.sha256(expert.read_bytes()).hexdigest(),
+        sha256=sha256_of(expert),
         step=int(training["step"]),
         speakers=speakers,
         single=single,
@@ -156,7 +163,7 @@ def _judge(
     regions, samples = file.lips(form), file.sound()
     found = []
     for offset in range(-MOST_IMPOSED, MOST_IMPOSED + 1):
-        heard = hear_alone(model, late(samples, offset * ROW), len(regions))
+        heard = hear_alone(model, late(samples, offset * ROW_SAMPLES), len(regions))
         found.append(estimate_offset(heard, alone.lips).frames - offset)
     still = np.repeat(regions[len(regions) // 2, None], len(regions), axis=0)
     silence = hear_alone(model, np.zeros_like(samples), len(regions))

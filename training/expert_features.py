@@ -14,11 +14,16 @@ from engine.filterbank import audio_features
 from engine.lip_expert import AROUND, Alone
 from engine.mouth_region import network_input
 from training.avhubert import AvHubert, AvHubertConfig
-from training.checkpoint import EXPERT, load_checkpoint
+from training.checkpoint import EXPERT, Checkpoint, load_checkpoint
 
 
 def load_expert(path: Path) -> AvHubert:
-    """The lip expert of a checkpoint, for use.
+    """The lip expert of a file, for use; see :func:`expert_checkpoint`."""
+    return expert_network(expert_checkpoint(path))
+
+
+def expert_checkpoint(path: Path) -> Checkpoint:
+    """All that a lip expert's file holds.
 
     Raises:
         ConfigError: the file holds none.
@@ -29,8 +34,22 @@ def load_expert(path: Path) -> AvHubert:
             f"{path} holds a checkpoint of kind {checkpoint.kind}, not a lip expert: name what"
             " `python -m training expert` has made."
         )
+    return checkpoint
+
+
+def expert_network(checkpoint: Checkpoint) -> AvHubert:
+    """The network of a lip expert's checkpoint, for use.
+
+    Raises:
+        ConfigError: its weights do not fit its settings.
+    """
     model = AvHubert(AvHubertConfig.from_dict(checkpoint.config))
-    model.load_state_dict(checkpoint.model)
+    try:
+        model.load_state_dict(checkpoint.model)
+    except RuntimeError as error:
+        raise ConfigError(
+            "The lip expert's weights do not fit its own settings; save it again."
+        ) from error
     return model.eval()
 
 

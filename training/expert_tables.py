@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -13,7 +12,6 @@ from rich.console import Console
 
 from engine.lip_sync import MOST_OFFSET
 from training.clips import FPS
-from training.evaluation_tables import Rows, print_line, show_table, write_figures
 from training.expert_evaluation import (
     MOST_IMPOSED,
     OTHERS,
@@ -22,6 +20,14 @@ from training.expert_evaluation import (
     thresholds,
 )
 from training.regions import FORMS
+from training.tables import (
+    Rows,
+    markdown_table,
+    print_line,
+    show_table,
+    write_figures,
+    write_values,
+)
 
 SETTINGS: Final = {
     "fps": FPS,
@@ -115,15 +121,9 @@ def to_markdown(report: ExpertReport) -> str:
     lines = []
     for title, heads, rows in _tables(report):
         if rows:
-            lines += [f"## {title}", "", _markdown_row(heads)]
-            lines += [_markdown_row(("---", *("---:",) * (len(heads) - 1)))]
-            lines += [*map(_markdown_row, rows), ""]
+            lines += markdown_table(title, heads, rows)
     lines += [f"- {name}: {value}" for name, value in SETTINGS.items()]
     return "\n".join([*lines, f"- {_what(report)}", ""])
-
-
-def _markdown_row(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(cells)} |"
 
 
 def to_json(report: ExpertReport) -> dict[str, Any]:
@@ -140,18 +140,10 @@ def to_json(report: ExpertReport) -> dict[str, Any]:
 
 
 def write_json(report: ExpertReport, path: Path) -> None:
-    """Write :func:`to_json`, whole or not at all.
-
-    Raises:
-        ConfigError: the file can't be written.
-    """
-    write_figures(path, json.dumps(to_json(report), indent=1, allow_nan=False) + "\n")
+    """Write :func:`to_json`; see :func:`training.tables.write_values`."""
+    write_values(path, to_json(report))
 
 
 def write_markdown(report: ExpertReport, path: Path) -> None:
-    """Write :func:`to_markdown`, whole or not at all.
-
-    Raises:
-        ConfigError: the file can't be written.
-    """
+    """Write :func:`to_markdown`; see :func:`training.tables.write_figures`."""
     write_figures(path, to_markdown(report))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ import torch
 from torch import Tensor
 
 from engine.errors import ConfigError
+from engine.files import sha256_of
 from training.public_layouts import Found, find_network
 from training.public_networks import KINDS, empty_network
 from training.torch_files import TorchFile
@@ -77,7 +77,7 @@ def import_checkpoint(
         kind=found.layout.kind,
         config=found.config,
         source=path.name,
-        source_sha256=_sha256(path),
+        source_sha256=sha256_of(path),
         licence=licence or found.layout.licence or kind.licence,
         training_data=training_data or found.layout.training_data or kind.training_data,
         tensors=tensors,
@@ -106,8 +106,3 @@ def _plain(tensor: Tensor) -> Tensor:
 def _parameters(found: Found) -> int:
     network = empty_network(found.layout.kind, found.config)
     return sum(parameter.numel() for parameter in network.parameters())
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

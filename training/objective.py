@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ import torch
 from torch import Tensor
 
 from engine.errors import ConfigError
+from engine.files import sha256_of
 from engine.paste import paste_mask
 from training.avhubert import AvHubert
 from training.config import TrainConfig
@@ -150,8 +150,7 @@ class Judges:
 
     def _note(self, role: str, path: Path | None) -> None:
         assert path is not None
-        with path.open("rb") as file:
-            self.hashes[role] = hashlib.file_digest(file, "sha256").hexdigest()
+        self.hashes[role] = sha256_of(path)
 
     def __call__(self, made: Tensor, batch: Batch) -> Mapping[str, tuple[float, Tensor]]:
         """Weight and value of each term.

@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.errors import ConfigError, MediaError, NoFaceError
+from engine.filterbank import ROW_SAMPLES
 from engine.media import VideoReader, read_audio, retime
 from engine.mel import SAMPLE_RATE
 from engine.mouth_region import SMOOTHED, MouthStream, mouth_regions
@@ -37,9 +38,6 @@ from training.prepare import (
 Form = Literal["reference", "causal"]
 """How the points of the face are smoothed: over the frames that follow, or over those before."""
 FORMS: Final[tuple[Form, ...]] = get_args(Form)
-
-ROW: Final = SAMPLE_RATE // FPS
-"""Samples of a frame: 640."""
 
 BLOCK: Final = 500  # frames that are held in memory while the reference form is made
 
@@ -157,8 +155,8 @@ def prepare_regions_of(video: Path, out: Path) -> None:
     if not causal or missing > (1 - MIN_FACE_SHARE) * (len(causal) + before):
         raise NoFaceError(f"{video.name} shows no face in {missing} frames.")
     # The clip starts at its first face, and so does its sound.
-    sound = read_audio(video, SAMPLE_RATE)[before * ROW :]
-    frames = min(len(causal), len(sound) // ROW)
+    sound = read_audio(video, SAMPLE_RATE)[before * ROW_SAMPLES :]
+    frames = min(len(causal), len(sound) // ROW_SAMPLES)
     if frames < MIN_FRAMES:
         raise MediaError(f"{video.name} is shorter than {MIN_FRAMES / FPS:.0f} s.")
     write_regions(out, whole.finish()[:frames], np.stack(causal[:frames]), sound)

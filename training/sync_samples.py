@@ -18,10 +18,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from engine.errors import ConfigError
-from engine.filterbank import STACKED, log_filterbank, stack
+from engine.filterbank import ROW_SAMPLES, ROW_TAIL, STACKED, log_filterbank, stack
 from engine.lip_expert import AROUND
 from training.clips import is_held_out
-from training.regions import FORMS, ROW, RegionFile
+from training.regions import FORMS, RegionFile
 from training.sync_augment import (
     SyncAugment,
     change_pictures,
@@ -30,7 +30,6 @@ from training.sync_augment import (
     stretch_bands,
 )
 
-TAIL: Final = 240  # samples that the last row hears beyond its own
 TENTH: Final = 10  # a speaker with fewer clips has no tenth to hold out
 
 
@@ -213,14 +212,14 @@ class SyncSampler:
         """Rows (frames, 104) and which of them are of the speech."""
         augment = self._augment
         before = min(start, 1)  # a row before, for the filter that looks back by one sample
-        length = (before + frames) * ROW + TAIL
-        piece = _cut(sound, (start - before) * ROW, length)
+        length = (before + frames) * ROW_SAMPLES + ROW_TAIL
+        piece = _cut(sound, (start - before) * ROW_SAMPLES, length)
         audible = np.ones(frames, np.bool_)
         if chance.random() < augment.muted_share:
             muted = draw_stretch(augment.long_from, frames, chance)
             audible[slice(*muted)] = False
             piece = piece.copy()
-            piece[(before + muted[0]) * ROW : (before + muted[1]) * ROW] = 0
+            piece[(before + muted[0]) * ROW_SAMPLES : (before + muted[1]) * ROW_SAMPLES] = 0
         other = self._files[int(chance.integers(len(self._files)))].sound()
         other = _cut(other, 0, length)
         changed = change_sound(piece, other, augment, chance)
@@ -248,7 +247,7 @@ def _take(file: RegionFile, chance: np.random.Generator) -> _Take:
 
 
 def _join(a: _Take, b: _Take) -> _Take:
-    sound = np.concatenate([_cut(a.sound, 0, len(a.lips) * ROW), b.sound])
+    sound = np.concatenate([_cut(a.sound, 0, len(a.lips) * ROW_SAMPLES), b.sound])
     return _Take(np.concatenate([a.lips, b.lips]), sound)
 
 

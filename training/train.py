@@ -26,6 +26,7 @@ from engine.crop import UprightGeometry, geometry_to_dict
 from engine.errors import ConfigError
 from engine.mel import MelSettings
 from training.augment import augment_batch
+from training.averages import update_average
 from training.checkpoint import GENERATOR, Checkpoint, load_checkpoint, save_checkpoint
 from training.config import Objective, TrainConfig
 from training.discriminator import Adversary
@@ -257,7 +258,7 @@ class Run:
         if self.adversary is not None:
             self._scaler.step(self.adversary.optimiser)
         self._scaler.update()
-        self._update_average()
+        update_average(self.average, self.model, self.step, self.config.average)
         return sums
 
     def _learn_part(self, step: int, part: slice, share: float) -> dict[str, Tensor]:
@@ -307,16 +308,6 @@ class Run:
             raise ValueError("there are no pictures before the first step")
         batch, made = self._shown
         return contact_sheet(batch, made, self.config.generator.masked_from)
-
-    @torch.no_grad()
-    def _update_average(self) -> None:
-        # A young average would remember the first, random weights for too long.
-        decay = min(self.config.average, (1 + self.step) / (10 + self.step))
-        for name, value in self.model.state_dict().items():
-            if value.is_floating_point():
-                self.average[name].lerp_(value, 1 - decay)
-            else:
-                self.average[name].copy_(value)
 
     def save(self) -> None:
         """Write the checkpoint; only the first process does."""

@@ -6,7 +6,7 @@ Pure: it is told each reading and when nothing sounds, and answers what to do.
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Literal
 
 from engine.filterbank import FPS
@@ -98,17 +98,14 @@ class SyncPolicy:
             now: session seconds.
         """
         state, doubt = self._judge(reading)
-        says = reading is not None and doubt is None
-        last = self.status
-        self.status = SyncStatus(
-            state=state,
-            doubt=doubt,
-            avsu=reading.avsu if reading is not None and says else last.avsu,
-            offset=self._offset(reading, state, last),
-            confidence=reading.offset.confidence if reading and says else last.confidence,
-            correction=last.correction,
-            why=last.why,
-        )
+        self.status = replace(self.status, state=state, doubt=doubt)
+        if reading is not None and doubt is None:
+            self.status = replace(
+                self.status,
+                avsu=reading.avsu,
+                offset=None if state == "poor" else reading.offset.frames,
+                confidence=reading.offset.confidence,
+            )
         self._remember(reading, state, now)
 
     def tick(self, now: float, *, quiet: bool) -> bool:
@@ -154,11 +151,6 @@ class SyncPolicy:
         if reading.offset.confidence < self._confident or off == MOST_OFFSET:
             return "poor", None
         return ("good" if off <= TOLERATED else "drifting"), None
-
-    def _offset(self, reading: Reading | None, state: SyncState, last: SyncStatus) -> int | None:
-        if reading is None or state == "unsure":
-            return last.offset
-        return None if state == "poor" else reading.offset.frames
 
     def _remember(self, reading: Reading | None, state: SyncState, now: float) -> None:
         if state == "good":

@@ -295,6 +295,8 @@ class Line:
         mel = self._hearing.windows([p.pts for p in chunk], [d.mel_amount for d in decisions])
         crops = [s.crop for s in seen if s.crop is not None]
         rows = await painter.paint(Chunk(mel=mel, pose=np.stack(crops)))
+        if self.watch is not None:
+            self.watch.gap()
         if rows is not None:
             self.meters.stage("generate", self.now() - started)
             for its, own, crop in zip(seen, rows, crops, strict=True):

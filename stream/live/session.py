@@ -151,5 +151,5 @@ class LiveSession:
         return {
             "camera": self.eye.trouble,
             "generator": self._painter.trouble,
-            **({} if watch is None else {"sync monitor": watch.trouble or watch.policy.status.why}),
+            **({} if watch is None else {"sync monitor": watch.trouble}),
         }

@@ -20,8 +20,9 @@ from numpy.typing import NDArray
 
 from engine.bundle import Bundle
 from engine.errors import LipstreamError
-from engine.filterbank import FPS, SAMPLE_RATE
+from engine.filterbank import FPS
 from engine.lip_expert import LipExpert
+from engine.mel import SAMPLE_RATE
 from engine.mouth_region import MouthStream
 from engine.resample import Resampler
 from engine.sync_monitor import Expert, Reading, SyncMonitor
@@ -37,6 +38,9 @@ HOP: Final = 15
 """Frames between two readings: 0.6 s."""
 BUDGET: Final = 0.6
 """Share of one processor core that readings may take: a slow expert reads less often."""
+
+GAP_S: Final = 0.3
+"""Longer than a chunk: by then the generator has nothing to do."""
 
 _MOST_WAITING: Final = 512  # mouth regions and blocks of sound together: six seconds
 _HALF_S: Final = 0.5 / FPS
@@ -79,10 +83,11 @@ class SyncWatch:
         meter: keeps what it says.
         hop: frames between two readings at least.
         budget: share of one core that readings may take.
+        gap_s: how long a reading waits for the generator to have done a chunk (:meth:`gap`), so
+            that both do not want the processor at once.
 
     Attributes:
         ready: set while the expert is loaded; what leaves before goes by unseen.
-        trouble: one sentence where the expert does not work, else None.
     """
 
     def __init__(
@@ -93,10 +98,12 @@ class SyncWatch:
         *,
         hop: int = HOP,
         budget: float = BUDGET,
+        gap_s: float = GAP_S,
     ) -> None:
         self._load = load
         self.policy, self.meter = policy, meter
-        self._hop, self._budget = hop, budget
+        self._hop, self._budget, self._gap_s = hop, budget, gap_s
+        self._gap = threading.Event()
         self._waiting: queue.Queue[_Stamped | None] = queue.Queue(_MOST_WAITING)
         self._readings: queue.SimpleQueue[_Stamped] = queue.SimpleQueue()
         self._timeline = 0
@@ -104,7 +111,7 @@ class SyncWatch:
         self._intended_s = self._heard_at = 0.0
         self._ended = self._told = False
         self.ready = threading.Event()
-        self.trouble: str | None = None
+        self._failure: str | None = None
         self._thread: threading.Thread | None = None
 
     # On the event loop
@@ -113,6 +120,11 @@ class SyncWatch:
     def passthrough(self) -> bool:
         """Whether the real mouth is to be shown."""
         return self.policy.passthrough
+
+    @property
+    def trouble(self) -> str | None:
+        """One sentence where the expert does not work or the real mouth is shown, else None."""
+        return self._failure or self.policy.status.why
 
     @property
     def correction_s(self) -> float:
@@ -124,6 +136,10 @@ class SyncWatch:
         if self._thread is None and not self._ended:
             self._thread = threading.Thread(target=self._work, name="sync monitor", daemon=True)
             self._thread.start()
+
+    def gap(self) -> None:
+        """The generator has done a chunk, and the next is some time off."""
+        self._gap.set()
 
     def show(self, shown: Shown) -> None:
         """A picture leaves; cutting out its mouth takes 0.2 ms, so that little waits."""
@@ -162,7 +178,7 @@ class SyncWatch:
         if intended_s != self._intended_s:
             self._intended_s = intended_s
             self._begin_anew(now)
-        if self.trouble is not None and not self._told:
+        if self._failure is not None and not self._told:
             self._told = True
             self._begin_anew(now)
         while not self._readings.empty():
@@ -174,8 +190,7 @@ class SyncWatch:
         if self.policy.tick(now, quiet=quiet):
             after = self.policy.status
             self.meter.changed(before, after)
-            self._timeline += 1
-            self._mouth.forget()
+            self._next_timeline()
             if after.why is not None:
                 log.warning("%s", after.why)
             elif after.correction != before.correction:
@@ -195,9 +210,12 @@ class SyncWatch:
 
     def _begin_anew(self, now: float) -> None:
         """What was seen and heard so far is of another time, or has a hole."""
+        self._next_timeline()
+        self._judge(None, now)
+
+    def _next_timeline(self) -> None:
         self._timeline += 1
         self._mouth.forget()
-        self._judge(None, now)
 
     def _give(self, what: _Lips | _Block) -> bool:
         if not self.ready.is_set():
@@ -217,10 +235,10 @@ class SyncWatch:
             self.ready.set()
             self._watch(expert)
         except LipstreamError as error:
-            self.trouble = str(error)
+            self._failure = str(error)
             log.warning("the sync monitor stops: %s", error)
         except Exception:
-            self.trouble = "The sync monitor failed and is switched off for this session."
+            self._failure = "The sync monitor failed and is switched off for this session."
             log.exception("the sync monitor failed")
         self.ready.clear()
         with suppress(queue.Empty):
@@ -243,6 +261,8 @@ class SyncWatch:
             if window.frames < due or time.monotonic() < busy_until:
                 continue
             due = window.frames + self._hop
+            self._gap.clear()
+            self._gap.wait(self._gap_s)
             began = time.monotonic()
             self._readings.put(_Stamped(timeline, window.read()))
             # Processor time of the run time's own threads is not known: the wall clock is.

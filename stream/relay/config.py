@@ -117,6 +117,12 @@ class RelaySettings:
     """What an operator can set of the relay; every field is a key of the file's ``[relay]``.
 
     Attributes:
+        bundle_folder: the bundle to run.
+        threads: processor threads of the generator.
+        badge: whether modified pictures carry the "AI lip-sync" badge.
+        delay_ms: added delay of a lip-synced picture to begin with.
+        sync_monitor: whether a lip expert watches each language: ``off``, ``report`` or ``act``.
+        expert_folder: a bundle whose lip expert watches.
         host: the name or address to listen at.
         port: TCP, for HTTP; 0 takes any that is free.
         secret: signs the tokens; at least 32 bytes. Without it everything is open to everybody,
@@ -137,16 +143,16 @@ class RelaySettings:
         most_lines: languages whose target audio sounds at once, in all rooms.
         drain_s: how long sessions go on after SIGTERM or Ctrl-C, in seconds.
         room_memory_mb: memory that a room's process may have for itself, in 10^6 bytes.
-        delay_ms: added delay of a lip-synced picture to begin with.
         translators: ``ROOM/SPEAKER/LANG=URL``; ``*`` stands for any room or speaker.
-        badge: whether modified pictures carry the "AI lip-sync" badge.
-        bundle_folder: the bundle to run.
-        threads: processor threads of the generator.
-        sync_monitor: whether a lip expert watches each language: ``off``, ``report`` or ``act``.
-        expert_folder: a bundle whose lip expert watches.
         log_format: ``text`` or ``json``; where it is empty, text exactly on a terminal.
     """
 
+    bundle_folder: Path = STARTER
+    threads: int = 2
+    badge: bool = True
+    delay_ms: int = 400
+    sync_monitor: str = "report"  # many people and voices that an expert may not know
+    expert_folder: Path | None = None
     host: str = "127.0.0.1"
     port: int = 8080
     secret: str = dataclasses.field(default="", repr=False)
@@ -165,13 +171,7 @@ class RelaySettings:
     most_lines: int = 16
     drain_s: float = 30.0
     room_memory_mb: int = 1500
-    delay_ms: int = 400
     translators: tuple[str, ...] = ()
-    badge: bool = True
-    bundle_folder: Path = STARTER
-    threads: int = 2
-    sync_monitor: str = "report"  # many people and voices that an expert may not know
-    expert_folder: Path | None = None
     log_format: str = ""
 
     def __post_init__(self) -> None:
@@ -343,6 +343,7 @@ def is_loopback(host: str) -> bool:
 
 
 RELAY_READERS: Final[dict[str, Reader]] = {
+    **_shared(READERS),
     "host": TEXT,
     "port": WHOLE,
     "secret": SECRET,
@@ -361,12 +362,6 @@ RELAY_READERS: Final[dict[str, Reader]] = {
     "most_lines": WHOLE,
     "drain_s": NUMBER,
     "room_memory_mb": WHOLE,
-    "delay_ms": WHOLE,
     "translators": TEXTS,
-    "badge": SWITCH,
-    "bundle_folder": PATH,
-    "threads": WHOLE,
-    "sync_monitor": TEXT,
-    "expert_folder": PATH,
     "log_format": TEXT,
 }

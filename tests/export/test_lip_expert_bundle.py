@@ -87,10 +87,12 @@ def test_it_says_what_the_network_says(
     with torch.no_grad():
         sound, lips = model(audio=audio)[0].numpy(), model(video=video)[0].numpy()
         both = model(audio=audio, video=video)[0].numpy()
-    alone = expert.clip_alone(regions, samples)
+    heard, watched = expert.embed_sound(samples, FRAMES), expert.embed_regions(regions)
+    alone = expert.alone(heard, watched)
     np.testing.assert_allclose(alone.sound, sound, atol=1e-4)
     np.testing.assert_allclose(alone.lips, lips, atol=1e-4)
-    np.testing.assert_allclose(expert.clip_together(regions, samples), both, atol=1e-4)
+    together = expert.fuse(heard[None], watched[None])[0]
+    np.testing.assert_allclose(together, both, atol=1e-4)
 
 
 def test_frames_embedded_one_by_one_are_those_of_the_whole_clip(

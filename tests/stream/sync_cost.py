@@ -22,8 +22,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.bundle import STARTER, Bundle, ExpertFacts, Weights, load_bundle
-from engine.filterbank import FPS, ROW_SAMPLES, SAMPLE_RATE, STACKED, log_filterbank, stack
+from engine.filterbank import FPS, ROW_SAMPLES, ROW_TAIL, STACKED, log_filterbank, stack
 from engine.lip_expert import AROUND, Alone, LipExpert
+from engine.mel import SAMPLE_RATE
 from engine.mouth_region import MouthStream, network_input
 from engine.sync_monitor import WINDOW, SyncMonitor
 from stream.core.sinks import Shown
@@ -34,7 +35,6 @@ from tests.mean_face import mean_points, mesh_of, moved
 SECONDS = 20.0
 CORES = 2
 HOPS = (5, 10, 15)
-REST = 240  # samples after a row that its last windows reach into
 SIZE = 720, 1280
 
 
@@ -134,7 +134,7 @@ class Rolling:
         mouth = MouthStream()
         for i in range(start, start + WINDOW):
             mouth.push(self._shown[i % 10], self._mesh)
-        samples = self._sound[(start - 1) * ROW_SAMPLES : (start + WINDOW) * ROW_SAMPLES + REST]
+        samples = self._sound[(start - 1) * ROW_SAMPLES : (start + WINDOW) * ROW_SAMPLES + ROW_TAIL]
         heard = self.expert.hear(stack(log_filterbank(samples)[STACKED:], WINDOW))
         regions = np.stack(self._regions[start - AROUND : start + WINDOW + AROUND])
         return heard, self.expert.watch(network_input(regions))

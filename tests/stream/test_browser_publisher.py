@@ -23,7 +23,7 @@ pytestmark = pytest.mark.devices
 
 FPS, WIDTH, HEIGHT = 25, 320, 240
 FILM_S = 10  # longer than the test: where it begins again, Chromium takes its time
-SECONDS, SETTLED_S = 8.0, 3.0
+SECONDS, SETTLED_S = 9.0, 3.0
 PAGE = "<!doctype html><title>publisher</title>"
 PUBLISH = """async (codec) => {
   const media = await navigator.mediaDevices.getUserMedia({
@@ -161,7 +161,9 @@ async def test_a_browser_is_received_well_over_a_line_that_loses_5_percent(
     assert facts["sound"]["jumps"] == 0
     assert facts["pictures"]["errors"] == 0
     assert room.publisher.remote.by_reports
-    skews = room.skews()
-    assert len(skews) >= 3
-    # Where the browser began to play the two is not known, only that they go on in step.
-    assert max(skews) - min(skews) <= 0.02
+    skews = sorted(room.skews())
+    assert len(skews) >= 4
+    # Where the browser began to play the two is not known, only that they go on in step. One flash
+    # may be off by a picture: its first one got lost, or a busy browser took it late.
+    assert min(skews[-1] - skews[1], skews[-2] - skews[0]) <= 0.02
+    assert skews[-1] - skews[0] <= 0.02 + 1 / FPS

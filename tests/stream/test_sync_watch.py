@@ -44,7 +44,7 @@ class Beside:
         self.meter = SyncMeter("names")
         # The session's time runs as fast as the monitor can follow: no budget of real time.
         self.watch = SyncWatch(
-            load or (lambda: self.expert), self.policy, self.meter, hop=10, budget=1e9
+            load or (lambda: self.expert), self.policy, self.meter, hop=10, budget=1e9, gap_s=0
         )
         self.watch.start()
         self.wait(lambda: self.watch.ready.is_set() or self.watch.trouble is not None)
@@ -209,6 +209,30 @@ def test_sound_that_got_lost_makes_no_offset(beside: Callable[..., Beside]) -> N
     one.run(said, said)
     assert one.policy.status.state == "good"
     assert one.meter.corrections == 0
+
+
+def test_a_reading_waits_until_the_generator_rests() -> None:
+    read = threading.Event()
+
+    class Noted(NamingExpert):
+        def watch(self, frames: NDArray[np.float32]) -> NDArray[np.float32]:
+            read.set()
+            return super().watch(frames)
+
+    watch = SyncWatch(Noted, SyncPolicy(0.25), SyncMeter("noted"), gap_s=GIVE_UP_S)
+    try:
+        watch.start()
+        assert watch.ready.wait(GIVE_UP_S)
+        for tick in range(100):
+            at, own = tick * TICK_S, picture(3)
+            watch.hear(np.zeros((TICK_SAMPLES, 2), np.float32), at)
+            watch.show(Shown(tick, at, own, own, True, at, MESH))
+        assert not read.wait(0.2)
+        watch.gap()
+        assert read.wait(GIVE_UP_S / 2)
+    finally:
+        watch.gap()
+        watch.end()
 
 
 def test_a_monitor_that_hangs_holds_up_nothing() -> None:

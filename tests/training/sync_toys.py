@@ -5,7 +5,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.filterbank import ROW_SAMPLES, SAMPLE_RATE
+from engine.filterbank import ROW_SAMPLES
+from engine.mel import SAMPLE_RATE
 from engine.mouth_region import SIDE
 from training.regions import RegionFile, write_regions
 

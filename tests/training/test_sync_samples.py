@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from engine.errors import ConfigError
-from engine.filterbank import ROW_SAMPLES, SAMPLE_RATE, audio_features
+from engine.filterbank import ROW_SAMPLES, audio_features
+from engine.mel import SAMPLE_RATE
 from engine.mouth_region import DEVIATION, MEAN, SIDE
 from tests.training.sync_toys import write_toy
 from training.clips import is_held_out

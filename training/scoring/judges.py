@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -13,7 +12,7 @@ from torch import nn
 
 from engine.bundle import MANIFEST, load_bundle
 from engine.errors import ConfigError
-from engine.filterbank import audio_features
+from engine.files import sha256_of
 from engine.lip_expert import Alone, LipExpert
 from training.public_networks import KINDS, restore
 from training.scoring.inception import Inception
@@ -85,7 +84,7 @@ def open_judges(files: JudgeFiles) -> Judges:
             raise ConfigError(
                 f"Two bundles carry a lip expert named {expert.facts.name!r}: leave one out."
             )
-        digest = hashlib.sha256((bundle.folder / MANIFEST).read_bytes()).hexdigest()
+        digest = sha256_of(bundle.folder / MANIFEST)
         names[name] = f"of the bundle with SHA-256 {digest}"
 
     def load(path: Path | None, kind: type[Network]) -> Network | None:
@@ -126,16 +125,16 @@ class Embedded:
 
     def alone(self, sound: NDArray[np.float32]) -> Alone:
         """TE(0, A) and TE(V, 0), float32 (T, D) each; sound (n,) at 16 kHz."""
-        return self.expert.alone(self._hear(sound), self.watched)
+        return self.expert.alone(self._embed(sound), self.watched)
 
     def together(self, sound: NDArray[np.float32]) -> NDArray[np.float32]:
         """TE(V, A), float32 (T, D)."""
-        fused = self.expert.fuse(self._hear(sound)[None], self.watched[None])
+        fused = self.expert.fuse(self._embed(sound)[None], self.watched[None])
         return np.asarray(fused[0], np.float32)
 
     def cut(self, frames: int) -> Embedded:
         """The first frames only."""
         return Embedded(self.expert, self.watched[:frames])
 
-    def _hear(self, sound: NDArray[np.float32]) -> NDArray[np.float32]:
-        return self.expert.hear(audio_features(sound, len(self.watched)))
+    def _embed(self, sound: NDArray[np.float32]) -> NDArray[np.float32]:
+        return self.expert.embed_sound(sound, len(self.watched))

@@ -20,10 +20,10 @@ import numpy as np
 
 from engine.errors import ConfigError, MediaError
 from engine.files import write_whole
-from training.evaluation_tables import Rows
 from training.scoring.intervals import SEED, Estimate, mean_of
 from training.scoring.ranking_page import PAGE
 from training.scoring.systems import named_videos
+from training.tables import Rows
 
 CRITERIA: Final = {
     "sync": "Lip synchronisation: do the lips fit what is heard?",

@@ -13,8 +13,8 @@ from rich.console import Console
 
 from engine.errors import ConfigError
 from training.clips import FPS
-from training.evaluation_tables import Rows, print_line, show_table, write_figures
 from training.scoring.study import UNITS, Study
+from training.tables import Rows, print_line, show_table, write_figures
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
 
 from rich.console import Console
 
-from training.evaluation_tables import Rows, print_line, show_table, write_figures
 from training.scoring.intervals import COVERED, RESAMPLES, Estimate
 from training.scoring.pair import METRICS, PAPER, Metric
 from training.scoring.systems import Row, Scores
+from training.tables import (
+    Rows,
+    markdown_table,
+    print_line,
+    show_table,
+    write_figures,
+    write_values,
+)
 
 _ARROWS: Final = {"higher": " ↑", "lower": " ↓", "": ""}
 _NONE: Final = "-"
@@ -102,14 +107,8 @@ def to_markdown(scores: Scores) -> str:
     """The tables as Markdown."""
     lines = []
     for title, heads, rows in _tables(scores):
-        lines += [f"## {title}", "", _markdown_row(heads)]
-        lines += [_markdown_row(("---", *("---:",) * (len(heads) - 1)))]
-        lines += [*map(_markdown_row, rows), ""]
+        lines += markdown_table(title, heads, rows)
     return "\n".join([*lines, *(f"- {line}" for line in _notes(scores)), ""])
-
-
-def _markdown_row(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
 
 
 def to_json(scores: Scores) -> dict[str, Any]:
@@ -134,18 +133,10 @@ def _row(row: Row) -> dict[str, Any]:
 
 
 def write_json(scores: Scores, path: Path) -> None:
-    """Write :func:`to_json`, whole or not at all.
-
-    Raises:
-        ConfigError: the file can't be written.
-    """
-    write_figures(path, json.dumps(to_json(scores), indent=1, allow_nan=False) + "\n")
+    """Write :func:`to_json`; see :func:`training.tables.write_values`."""
+    write_values(path, to_json(scores))
 
 
 def write_markdown(scores: Scores, path: Path) -> None:
-    """Write :func:`to_markdown`, whole or not at all.
-
-    Raises:
-        ConfigError: the file can't be written.
-    """
+    """Write :func:`to_markdown`; see :func:`training.tables.write_figures`."""
     write_figures(path, to_markdown(scores))

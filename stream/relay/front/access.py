@@ -182,23 +182,6 @@ class Access:
             raise _invalid() from None
         return self._grant(claims, token)
 
-    def check(
-        self,
-        token: str | None,
-        room: str,
-        act: Act | None,
-        speaker: str | None = None,
-        language: str | None = None,
-    ) -> Grant:
-        """``read`` and ``Grant.check`` in one.
-
-        Raises:
-            Refusal: the token is not valid (401), or does not allow that (403).
-        """
-        grant = self.read(token)
-        grant.check(room, act, speaker, language)
-        return grant
-
     def has_ended(self, grant: Grant) -> bool:
         """Whether a grant's time is over."""
         return grant.expires is not None and grant.expires <= self._now()

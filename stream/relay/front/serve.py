@@ -12,7 +12,7 @@ from aiohttp import web
 
 from engine.bundle import load_bundle
 from engine.errors import ConfigError
-from stream.lip_experts import expert_bundle
+from stream.lip_experts import with_expert
 from stream.relay.child import ROOM_MAIN
 from stream.relay.config import RelaySettings
 from stream.relay.engine.supervisor import EngineSupervisor
@@ -163,10 +163,9 @@ class Relay:
 
     async def _serve(self, runner: web.AppRunner) -> None:
         settings = self._settings
-        if settings.expert_folder is not None:  # else every room would fail on it
-            await asyncio.to_thread(
-                lambda: expert_bundle(load_bundle(), settings.sync_monitor, settings.expert_folder)
-            )
+        folder = settings.expert_folder
+        if folder is not None and settings.sync_monitor != "off":  # else every room fails on it
+            await asyncio.to_thread(lambda: with_expert(load_bundle(folder)))
         await self._listen(runner)
         measuring = asyncio.get_running_loop().create_task(self._measure_lag())
         starting = asyncio.get_running_loop().create_task(self._start())

@@ -110,8 +110,8 @@ class Language:
     def trouble(self) -> str | None:
         """One sentence while it can't be heard, or its lips can't be painted."""
         watch = self.line.watch
-        mismatch = None if watch is None else watch.policy.status.why or watch.trouble
-        return self.process_trouble() or self._painter.trouble or mismatch
+        doubted = None if watch is None else watch.trouble
+        return self.process_trouble() or self._painter.trouble or doubted
 
     def start(self) -> None:
         """Begin to paint and to send."""

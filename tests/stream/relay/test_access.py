@@ -51,7 +51,7 @@ def status_of(token: str | None, *wish: Any, clock: Clock | None = None) -> int:
 
 def answer_of(doorman: Access, token: str | None, *wish: Any) -> int:
     try:
-        doorman.check(token, *wish)
+        doorman.read(token).check(*wish)
     except Refusal as refusal:
         return refusal.status if refusal.text.endswith(".") else -1
     return 200
@@ -186,7 +186,8 @@ def test_a_short_secret_is_refused() -> None:
 def test_without_a_secret_everything_is_allowed_and_nothing_minted() -> None:
     doorman = Access(None)
     assert doorman.is_open
-    grant = doorman.check(None, "hall", "admin", None, None)
+    grant = doorman.read(None)
+    grant.check("hall", "admin", None, None)
     assert not doorman.has_ended(grant)
     with pytest.raises(ConfigError, match="need a secret"):
         doorman.mint("hall", ["listen"], lifetime=HOUR)

@@ -65,9 +65,10 @@ def test_scores_are_those_of_the_papers_equations(
         each = top / (np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1))
         return float(each.mean())
 
-    made = expert.clip_alone(regions[0], sounds[0])
-    true = expert.clip_alone(regions[1], sounds[1])
-    both = [expert.clip_together(region, sounds[1]) for region in regions]
+    lips = [expert.embed_regions(region) for region in regions]
+    heard = [expert.embed_sound(sound, len(regions[0])) for sound in sounds]
+    made, true = (expert.alone(heard[n], lips[n]) for n in (0, 1))
+    both = [expert.fuse(heard[1][None], own[None])[0] for own in lips]
     found = compare(*(look(path, judges) for path in paths)).figures
     assert found["avs_u"] == pytest.approx(cosine(made.lips, made.sound), abs=2e-4)
     assert found["avs_v"] == pytest.approx(cosine(made.lips, true.lips), abs=2e-4)
