@@ -7,7 +7,7 @@ import sys
 from typing import Final
 
 from engine.errors import EngineError, LipstreamError
-from stream.cli import check_report, parse, progress_bar
+from stream.cli import check_report, parse, progress_bar, refuse_enhancement
 from stream.config import Settings
 
 SUCCESS, FAILED, WRONG_USE, INTERRUPTED = 0, 1, 2, 130  # exit codes
@@ -45,7 +45,7 @@ def _dub(arguments: argparse.Namespace) -> int:
     from engine.dub import dub
 
     settings = Settings.load(arguments.config, **arguments.settings)
-    check_report(arguments.report, arguments.out, *arguments.inputs)
+    check_report(arguments.report, arguments.out, *arguments.inputs, settings.enhance_model)
     bundle = load_bundle(settings.bundle_folder)
     with progress_bar(arguments.command) as progress:
         face, speech = arguments.inputs
@@ -56,6 +56,8 @@ def _dub(arguments: argparse.Namespace) -> int:
             bundle=bundle,
             threads=settings.threads,
             badge=settings.badge,
+            enhance=settings.enhance_model,
+            enhance_strength=settings.enhance_strength,
             crf=settings.x264_crf,
             preset=settings.x264_preset,
             progress=progress,
@@ -76,6 +78,8 @@ def _live(arguments: argparse.Namespace) -> int:
         return SUCCESS
     settings = Settings.load(arguments.config, **arguments.settings)
     check_report(arguments.report, arguments.out)
+    if settings.enhance_strength > 0:
+        refuse_enhancement(settings.enhance_model, settings.threads)
 
     from stream import demo
     from stream.live.start import Order, hold
@@ -113,6 +117,7 @@ def _relay(arguments: argparse.Namespace) -> int:
         )
         print(token)
         return SUCCESS
+    refuse_enhancement(arguments.enhance_model, settings.threads)
     settings.check_access()
     from stream.relay.front.serve import serve
 

@@ -19,6 +19,7 @@ from typing import Final
 
 from engine.bundle import MANIFEST, Bundle
 from engine.chain import LipSync, Synced
+from engine.enhance import STRENGTH, Enhancer, EnhanceReport
 from engine.errors import MediaError, NoFaceError
 from engine.files import sha256_of, write_whole
 from engine.identity import Identity
@@ -50,6 +51,7 @@ class DubReport:
         wall_s: time it took once the inputs were opened, with loading the networks.
         times_real_time: duration_s / wall_s.
         badge: whether the modified pictures carry the badge.
+        enhance: how the painted mouths were enhanced; None where they were not.
         bundle: the bundle folder's name.
         bundle_sha256: hash of its description, which holds the hashes of its files.
         backend: the run time of the networks.
@@ -67,6 +69,7 @@ class DubReport:
     wall_s: float
     times_real_time: float
     badge: bool
+    enhance: EnhanceReport | None
     bundle: str
     bundle_sha256: str
     backend: str
@@ -74,9 +77,10 @@ class DubReport:
 
     def summary(self) -> str:
         """One line for the terminal."""
+        done = "lip-synced" if self.enhance is None else "lip-synced and enhanced"
         return (
             f"{self.out}: {self.duration_s:.1f} s, {self.frames} frames"
-            f" ({self.modified_frames} lip-synced), {self.times_real_time:.1f} x real time"
+            f" ({self.modified_frames} {done}), {self.times_real_time:.1f} x real time"
         )
 
     def write(self, path: Path) -> None:
@@ -101,6 +105,8 @@ def dub(
     bundle: Bundle,
     threads: int = 2,
     badge: bool = True,
+    enhance: Path | None = None,
+    enhance_strength: float = STRENGTH,
     crf: int = 18,
     preset: str = "veryfast",
     progress: Callable[[int, int], None] | None = None,
@@ -117,6 +123,8 @@ def dub(
         bundle: the model to run.
         threads: processor threads of the networks.
         badge: whether modified pictures carry the badge.
+        enhance: an ONNX file that enhances the painted mouths, if any.
+        enhance_strength: share of its change that is taken over; 0 leaves it out.
         crf: x264's constant rate factor, 0 (lossless) to 51.
         preset: x264's preset.
         progress: called with the frames done and all frames after each one.
@@ -125,7 +133,7 @@ def dub(
         NoFaceError: no picture that would be shown has a face.
         MediaError: a file can't be read or written, or does not hold what is needed.
         BundleError: the bundle's graphs do not fit together.
-        ConfigError: the face models are not installed.
+        ConfigError: the face models are not installed, or ``enhance`` can't be used.
         EngineError: the run time failed.
     """
     for given in (face, speech):
@@ -138,6 +146,8 @@ def dub(
         bundle=bundle,
         threads=threads,
         badge=badge,
+        enhance=enhance,
+        enhance_strength=enhance_strength,
         crf=crf,
         preset=preset,
         progress=progress,
@@ -152,6 +162,8 @@ def dub_source(
     bundle: Bundle,
     threads: int = 2,
     badge: bool = True,
+    enhance: Path | None = None,
+    enhance_strength: float = STRENGTH,
     crf: int = 18,
     preset: str = "veryfast",
     progress: Callable[[int, int], None] | None = None,
@@ -172,14 +184,20 @@ def dub_source(
         crf=crf,
         preset=preset,
     ) as writer:
+        enhancer = None
+        if enhance is not None and enhance_strength > 0:
+            enhancer = Enhancer(enhance, strength=enhance_strength, threads=threads)
         lips = LipSync(bundle, threads=threads)
         identity = _choose_identity(lips, face, count)
         film = _Film(writer, face, speech, badge=badge)
         pictures = islice(back_and_forth(face.pictures), count)
+        shown = lips.run(pictures, speech.mono, face.fps, identity)
+        if enhancer is not None:
+            shown = enhancer.run(shown)
         waiting: deque[Future[None]] = deque()
         # Encoding has a thread of its own: it fills the core that the networks leave idle.
         with ThreadPoolExecutor(max_workers=1) as encoder:
-            for number, synced in enumerate(lips.run(pictures, speech.mono, face.fps, identity), 1):
+            for number, synced in enumerate(shown, 1):
                 modified += synced.modified
                 waiting.append(encoder.submit(film.write, synced))
                 if len(waiting) > _ENCODER_QUEUE:
@@ -202,6 +220,7 @@ def dub_source(
         wall_s=round(wall_s, 3),
         times_real_time=round(float(speech.duration) / wall_s, 3),
         badge=badge,
+        enhance=None if enhancer is None else enhancer.report(),
         bundle=bundle.folder.name,
         bundle_sha256=sha256_of(bundle.folder / MANIFEST),
         backend="openvino",

@@ -13,6 +13,8 @@ from stream.cli_relay import add_relay_command
 from stream.config import Settings
 from stream.relay.config import RelaySettings
 
+_LIVE_FPS = 25  # pictures a second that live sessions are made for, at least
+
 
 def parse(argv: list[str] | None = None) -> argparse.Namespace:
     """Read the command line.
@@ -46,10 +48,15 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     dub.add_argument(
         "-o", "--out", metavar="OUT.mp4", type=Path, required=True, help="the video to write"
     )
+    _add_enhancement(dub)
     _add_common(dub)
 
     add_live_commands(commands, _add_common)
     add_relay_command(commands)
+    for live in ("demo", "camera", "relay"):  # they say why not
+        commands.choices[live].add_argument(
+            "--enhance", dest="enhance_model", type=Path, help=argparse.SUPPRESS
+        )
 
     arguments = parser.parse_args(argv)
     arguments.inputs = [arguments.face, arguments.speech] if arguments.command == "dub" else []
@@ -78,6 +85,29 @@ def check_report(report: Path | None, *others: Path | None) -> None:
         raise ConfigError(f"{report} is a folder; name a file for the report.")
     if report.resolve() in (other.resolve() for other in others if other is not None):
         raise ConfigError(f"The report would overwrite {report}; name another file.")
+
+
+def refuse_enhancement(model: Path | None, threads: int) -> None:
+    """Refuse to enhance the pictures of a live session, and say what it would cost here.
+
+    Args:
+        model: the ONNX file that was asked for, if any.
+        threads: processor threads of the networks.
+
+    Raises:
+        ConfigError: one was asked for.
+    """
+    if model is None:
+        return
+    from engine.enhance import Enhancer  # loads the run time of networks
+
+    trial_ms = Enhancer(model, threads=threads).trial_ms()
+    raise ConfigError(
+        f"Live pictures are not enhanced: {model.name} takes {trial_ms:.0f} ms for one on this"
+        f" machine, and in the {1000 / _LIVE_FPS:.0f} ms that a live picture has it must be"
+        " followed, painted, pasted and encoded too; leave --enhance (enhance_model) out here, and"
+        " use it with `dub`."
+    )
 
 
 @contextmanager
@@ -110,6 +140,23 @@ def progress_bar(text: str) -> Iterator[Callable[[int, int], None]]:
     ) as bar:
         task = bar.add_task(text, total=None)
         yield lambda done, count: bar.update(task, completed=done, total=count)
+
+
+def _add_enhancement(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--enhance",
+        metavar="MODEL.onnx",
+        dest="enhance_model",
+        type=Path,
+        help="restore the generated mouths with a GFPGAN-type model of yours; it invents detail"
+        " (docs/dub.md)",
+    )
+    command.add_argument(
+        "--enhance-strength",
+        metavar="X",
+        type=float,
+        help="share of what it changes that is taken over, 0 (off) to 1 (default: 0.8)",
+    )
 
 
 def _add_common(command: argparse.ArgumentParser) -> None:

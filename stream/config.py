@@ -9,6 +9,7 @@ from typing import Any, Final, Self
 from engine.bundle import STARTER
 from engine.errors import ConfigError
 from stream.setting_sources import (
+    NUMBER,
     PATH,
     SWITCH,
     TEXT,
@@ -45,6 +46,9 @@ class Settings:
         bundle_folder: the bundle to run; a relative path in a file counts from that file's folder.
         threads: processor threads of the networks, 1 to 64.
         badge: whether modified pictures carry the "AI lip-sync" badge.
+        enhance_model: an ONNX file that enhances the painted mouths of ``dub``; a relative path in
+            a file counts from that file's folder. None by default; live commands refuse it.
+        enhance_strength: share of its change that is taken over, 0 (off) to 1.
         x264_crf: x264's constant rate factor (no unit): 0 is lossless, 51 the worst.
         x264_preset: x264's preset, from ``ultrafast`` to ``veryslow``.
         camera: a device, a film or a picture; the first camera where empty.
@@ -69,6 +73,8 @@ class Settings:
     bundle_folder: Path = STARTER
     threads: int = 2
     badge: bool = True
+    enhance_model: Path | None = None
+    enhance_strength: float = 0.8
     x264_crf: int = 18
     x264_preset: str = "veryfast"
     camera: str = ""
@@ -87,6 +93,7 @@ class Settings:
 
     def __post_init__(self) -> None:
         within("threads", self.threads, 1, 64)
+        within("enhance_strength", self.enhance_strength, 0, 1)
         within("x264_crf", self.x264_crf, 0, 51)
         within("width", self.width, 64, 3840)
         within("height", self.height, 64, 2160)
@@ -152,6 +159,8 @@ READERS: Final = {
     "bundle_folder": PATH,
     "threads": WHOLE,
     "badge": SWITCH,
+    "enhance_model": PATH,
+    "enhance_strength": NUMBER,
     "x264_crf": WHOLE,
     "x264_preset": TEXT,
     "camera": TEXT,

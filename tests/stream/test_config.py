@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 
 from engine.bundle import STARTER
+from engine.enhance import STRENGTH
 from engine.errors import ConfigError
 from stream.config import READERS, Settings
 
@@ -43,6 +44,18 @@ def test_a_folder_in_a_file_counts_from_the_file(tmp_path: Path) -> None:
     assert settings.bundle_folder == tmp_path / "mine"
 
 
+def test_a_model_that_enhances_is_found_beside_the_file(tmp_path: Path) -> None:
+    file = write(tmp_path, 'enhance_model = "gfpgan.onnx"\nenhance_strength = 1\n')
+    settings = Settings.load(file, {"LIPSTREAM_ENHANCE_STRENGTH": "0.25"})
+    assert settings.enhance_model == tmp_path / "gfpgan.onnx"
+    assert settings.enhance_strength == 0.25
+    assert Settings.load(file, {}, enhance_strength=0.5).enhance_strength == 0.5
+
+
+def test_the_default_strength_is_the_engine_s() -> None:
+    assert Settings().enhance_strength == STRENGTH
+
+
 @pytest.mark.parametrize(("text", "value"), [("0", False), ("No", False), ("on", True)])
 def test_switches_are_read_from_the_environment(text: str, value: bool) -> None:
     assert Settings.load(environment={"LIPSTREAM_BADGE": text}).badge is value
@@ -65,6 +78,7 @@ def test_an_illegal_variable_is_named(name: str, text: str) -> None:
         ('threads = "2"', "threads in .* must be a whole number, not '2'"),
         ("badge = 1", "badge in .* must be true or false, not 1"),
         ("threads = 65", "threads must be 1 to 64, not 65"),
+        ("enhance_strength = nan", "enhance_strength must be 0 to 1, not nan"),
         ("x264_crf = 52", "x264_crf must be 0 to 51, not 52"),
         ("threads = ", "not valid TOML"),
     ],

@@ -18,11 +18,13 @@ from numpy.typing import NDArray
 
 import run_stream
 from engine.errors import EngineError
+from engine.files import sha256_of
 from engine.mark import Badge
 from engine.media import VideoReader, VideoWriter, probe, read_audio
 from stream.portrait import Portrait
 from tests.engine.test_media import write_media
 from tests.painter import paint_bundle
+from tests.restorers import write_restorer
 
 pytestmark = pytest.mark.cli
 
@@ -56,6 +58,7 @@ def files(tmp_path_factory: pytest.TempPathFactory, portrait: Portrait) -> Path:
             writer.write_frame(np.full((48, 64, 3), level, np.uint8))
     (folder / "cut.mp4").write_bytes((folder / "film.mp4").read_bytes()[:900])
     write_media(folder / "speech.wav", sound=bursts(1.2), rate=RATE)
+    write_restorer(folder / "brighter.onnx", add=0.4)  # 51 levels
     write_media(folder / "short.wav", sound=bursts(1.2)[: RATE // 20], rate=RATE)
     return folder
 
@@ -158,6 +161,51 @@ def test_modified_pictures_carry_a_badge_unless_it_is_switched_off(
     assert apart.mean() < 1
 
 
+def test_painted_mouths_are_enhanced_and_nothing_else_is(
+    tmp_path: Path,
+    files: Path,
+    bundle: Path,
+    portrait: Portrait,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    film, model, report = tmp_path / "film.mp4", files / "brighter.onnx", tmp_path / "report.json"
+    empty = np.full((576, 576, 3), 90, np.uint8)
+    with VideoWriter(film, width=576, height=576, fps=Fraction(25), crf=5) as writer:
+        for number in range(30):
+            writer.write_frame(empty if number < 6 else portrait.frame(number / 25))
+    words = ["dub", film, files / "speech.wav", "--bundle", bundle]
+    assert run(*words, "-o", tmp_path / "plain.mp4", "--report", report) == 0
+    assert json.loads(report.read_text())["enhance"] is None
+    better = [*words, "--enhance", model, "--report", report]
+    assert run(*better, "-o", tmp_path / "better.mp4", "--enhance-strength", "0.5") == 0
+    assert "30 frames (24 lip-synced and enhanced)" in capsys.readouterr().out
+    found = json.loads(report.read_text())
+    took_ms = found["enhance"].pop("ms_per_frame")
+    assert 0 < took_ms < 10_000
+    expected = {"model": "brighter.onnx", "sha256": sha256_of(model), "strength": 0.5}
+    assert found["enhance"] == expected
+    plain, enhanced = (pictures_of(tmp_path / f"{name}.mp4") for name in ("plain", "better"))
+    brighter = enhanced.astype(int) - plain
+    assert brighter[6:, MOUTH[0], MOUTH[1]].mean() == pytest.approx(25.5, abs=4)
+    assert np.abs(brighter[:6]).mean() < 1
+    badge = Badge(576, 576)
+    assert np.abs(brighter[6:, badge.rows, badge.columns]).mean() < 2
+    assert np.abs(brighter[6:, :250]).mean() < 1
+
+
+def test_a_strength_of_0_leaves_enhancement_out(
+    tmp_path: Path, files: Path, bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ["dub", files / "face.png", files / "speech.wav", "--bundle", bundle]
+    report = tmp_path / "report.json"
+    assert run(*words, "-o", tmp_path / "plain.mp4") == 0
+    monkeypatch.setenv("LIPSTREAM_ENHANCE_MODEL", str(files / "brighter.onnx"))
+    zero = ["--enhance-strength", "0", "--report", report]
+    assert run(*words, "-o", tmp_path / "zero.mp4", *zero) == 0
+    assert json.loads(report.read_text())["enhance"] is None
+    assert (tmp_path / "zero.mp4").read_bytes() == (tmp_path / "plain.mp4").read_bytes()
+
+
 def test_demo_needs_no_file_and_says_whose_picture_it_modifies(
     tmp_path: Path,
     bundle: Path,
@@ -233,6 +281,10 @@ def test_an_unfit_input_is_one_sentence_and_leaves_nothing(
         (["-o", "out.mp4", "--report", "out.mp4"], "would overwrite out.mp4"),
         (["-o", "out.mp4", "--report", "mine.png"], "would overwrite mine.png"),
         (["-o", "out.mp4", "--threads", "0"], "threads must be 1 to 64"),
+        (["-o", "out.mp4", "--enhance", "no.onnx"], "no.onnx can't be read"),
+        (["-o", "out.mp4", "--enhance", "mine.png"], "mine.png is no .onnx file"),
+        (["-o", "out.mp4", "--enhance-strength", "2"], "enhance_strength must be 0 to 1"),
+        (["-o", "out.mp4", "--enhance", "r.onnx", "--report", "r.onnx"], "overwrite r.onnx"),
         (["-o", "out.mp4", "--config", "no.toml"], "no.toml can't be read"),
         (["-o", "out.mp4", "--bundle", "nowhere"], "no bundle at nowhere"),
         (["-o", "out.mp4", "--bundle", "changed"], "generator.onnx in changed has changed"),
@@ -260,6 +312,15 @@ def test_an_unfit_choice_is_one_sentence_before_any_network_is_loaded(
     assert message in refused(capsys, "dub", "mine.png", files / "speech.wav", *words, *given)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["changed", "mine.png"]
     assert Path("mine.png").read_bytes() == face
+
+
+@pytest.mark.parametrize("command", ["demo", "camera", "relay"])
+def test_live_commands_refuse_enhancement_and_say_what_it_costs(
+    files: Path, capsys: pytest.CaptureFixture[str], command: str
+) -> None:
+    said = refused(capsys, command, "--enhance", files / "brighter.onnx")
+    assert re.search(r"brighter\.onnx takes \d+ ms for one on this machine.* the 40 ms", said)
+    assert "use it with `dub`" in said
 
 
 def test_missing_face_models_say_what_to_run(
