@@ -6,19 +6,21 @@ Tracker → crop → generator → paste, the same steps in the same order as li
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from engine.bundle import Bundle
+from engine.crop import CropGeometry
 from engine.errors import NoFaceError
 from engine.face_models import FaceModels
 from engine.generator import MAX_FRAMES, Chunk, Generator
 from engine.identity import Identity, make_identity, reference_cost
-from engine.mel import cut_windows, log_mel
+from engine.mel import MelSettings, WindowPlacement, cut_windows, log_mel
 from engine.paste import paste
 from engine.tracker import FaceTracker, TrackedFace
 
@@ -52,28 +54,66 @@ class _Waiting:
     face: TrackedFace | None
 
 
-class LipSync:
-    """The offline chain of one bundle; not for use from several threads at once."""
+class Form(Protocol):
+    """What the chain must know of a generator; a bundle says it, see there."""
 
-    def __init__(self, bundle: Bundle, *, threads: int = 2) -> None:
-        """Load the networks.
+    @property
+    def crop(self) -> CropGeometry:
+        """How the crop lies on the face."""
 
-        Args:
-            bundle: the generator's.
-            threads: of the generator on the CPU.
+    @property
+    def resolution(self) -> int:
+        """Side of the crop in px."""
 
-        Raises:
-            ConfigError: the face models are missing.
-            BundleError: the bundle's graphs can't be run.
-        """
-        self.bundle = bundle
-        self._models = FaceModels()
-        self._generator = Generator(bundle, threads=threads, slots=1)
+    @property
+    def rows(self) -> tuple[int, int]:
+        """First painted row of the crop and the row after the last."""
+
+    @property
+    def k(self) -> int:
+        """Frames of a chunk."""
+
+    @property
+    def mel(self) -> MelSettings:
+        """Audio feature settings."""
+
+    @property
+    def placement(self) -> WindowPlacement:
+        """Where a frame's mel window lies."""
+
+
+class Painter(Protocol):
+    """A generator as the chain drives it, whatever runs it: :class:`engine.generator.Generator`."""
+
+    def open(self, identity: NDArray[np.uint8]) -> int:
+        """Take a slot for an identity reference, uint8 (S, S, 3); returns its number."""
+
+    def step(self, chunks: Mapping[int, Chunk]) -> dict[int, NDArray[np.uint8]]:
+        """Paint chunks by slot: uint8 (k, R, S, 3) each."""
+
+    def close(self, slot: int) -> None:
+        """Free a slot."""
+
+
+class Chain:
+    """The offline chain around a generator; not for use from several threads at once.
+
+    Args:
+        form: of the generator.
+        painter: the generator, with a slot to spare.
+        models: the face networks; loaded here where missing.
+
+    Raises:
+        ConfigError: the face models are missing.
+    """
+
+    def __init__(self, form: Form, painter: Painter, models: FaceModels | None = None) -> None:
+        self._form = form
+        self._painter = painter
+        self._models = models or FaceModels()
 
     def _tracker(self) -> FaceTracker:
-        return FaceTracker(
-            self._models, geometry=self.bundle.crop, resolution=self.bundle.resolution
-        )
+        return FaceTracker(self._models, geometry=self._form.crop, resolution=self._form.resolution)
 
     def choose_identity(self, pictures: Iterable[NDArray[np.uint8]], fps: Fraction) -> Identity:
         """Pick the picture that serves best as identity reference, and shut its mouth if need be.
@@ -122,8 +162,8 @@ class LipSync:
             One picture for each that came in, in order; unchanged where no face is.
         """
         tracker = self._tracker()
-        mel = log_mel(samples, self.bundle.mel)
-        slot = self._generator.open(identity.crop)
+        mel = log_mel(samples, self._form.mel)
+        slot = self._painter.open(identity.crop)
         try:
             chunk: list[_Waiting] = []
             start = 0
@@ -131,13 +171,13 @@ class LipSync:
                 face = tracker.update(picture, float((start + len(chunk)) / fps))
                 crop = None if face is None else face.crop(picture)
                 chunk.append(_Waiting(picture, crop, face))
-                if len(chunk) == min(self.bundle.k, MAX_FRAMES):
+                if len(chunk) == min(self._form.k, MAX_FRAMES):
                     yield from self._finish(slot, chunk, mel, start, fps)
                     start += len(chunk)
                     chunk = []
             yield from self._finish(slot, chunk, mel, start, fps)
         finally:
-            self._generator.close(slot)
+            self._painter.close(slot)
 
     def _finish(
         self,
@@ -147,14 +187,14 @@ class LipSync:
         start: int,
         fps: Fraction,
     ) -> Iterator[Synced]:
-        placement = self.bundle.placement
+        placement = self._form.placement
         faces = [i for i, waiting in enumerate(chunk) if waiting.face is not None]
         painted: dict[int, NDArray[np.uint8]] = {}
         if faces:
             columns = [placement.first_column(float((start + i) / fps)) for i in faces]
             crops = [crop for w in chunk if (crop := w.crop) is not None]
             windows = cut_windows(mel, columns, placement.columns)
-            frames = self._generator.step({slot: Chunk(mel=windows, pose=np.stack(crops))})[slot]
+            frames = self._painter.step({slot: Chunk(mel=windows, pose=np.stack(crops))})[slot]
             painted = dict(zip(faces, frames, strict=True))
         for index, waiting in enumerate(chunk):
             if waiting.face is None or waiting.crop is None:
@@ -164,7 +204,25 @@ class LipSync:
                 waiting.picture,
                 waiting.crop,
                 painted[index],
-                self.bundle.rows,
+                self._form.rows,
                 waiting.face.matrix,
             )
             yield Synced(picture, waiting.picture, waiting.face)
+
+
+class LipSync(Chain):
+    """The offline chain of one bundle; not for use from several threads at once."""
+
+    def __init__(self, bundle: Bundle, *, threads: int = 2) -> None:
+        """Load the networks.
+
+        Args:
+            bundle: the generator's.
+            threads: of the generator on the CPU.
+
+        Raises:
+            ConfigError: the face models are missing.
+            BundleError: the bundle's graphs can't be run.
+        """
+        self.bundle = bundle
+        super().__init__(bundle, Generator(bundle, threads=threads, slots=1))

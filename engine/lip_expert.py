@@ -6,6 +6,7 @@ and the sound's projection work frame by frame, the transformer on the whole win
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Final, NamedTuple
 
@@ -41,7 +42,63 @@ class Alone(NamedTuple):
     lips: NDArray[np.float32]
 
 
-class LipExpert:
+class Expert(ABC):
+    """A lip expert, whatever runs its three parts.
+
+    Attributes:
+        name: which expert it is; every figure that it gives is reported under this name.
+    """
+
+    name: str
+
+    @abstractmethod
+    def watch(self, frames: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Lips into the width of the transformer.
+
+        Args:
+            frames: float32 (T + 4, 88, 88), of :func:`engine.mouth_region.network_input`: the T
+                that are asked for and two more on either side.
+
+        Returns:
+            float32 (T, D).
+        """
+
+    @abstractmethod
+    def hear(self, rows: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Speech into the width of the transformer: (T, 104) to (T, D)."""
+
+    @abstractmethod
+    def fuse(self, heard: NDArray[np.float32], watched: NDArray[np.float32]) -> NDArray[np.float32]:
+        """The transformer over whole sequences; a modality that is missing is zeros.
+
+        Args:
+            heard: float32 (B, T, D), of :meth:`hear`.
+            watched: float32 (B, T, D), of :meth:`watch`.
+
+        Returns:
+            float32 (B, T, D), after the last normalisation.
+        """
+
+    def alone(self, heard: NDArray[np.float32], watched: NDArray[np.float32]) -> Alone:
+        """Sound without lips and lips without sound, of (T, D) each, in one call."""
+        nothing = np.zeros_like(heard)
+        both = self.fuse(np.stack([heard, nothing]), np.stack([nothing, watched]))
+        return Alone(both[0], both[1])
+
+    def embed_regions(self, regions: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """A whole clip's lips into the width of the transformer: uint8 (T, 96, 96) to (T, D).
+
+        Before the clip and after it there is nothing: zeros, as in training.
+        """
+        frames = np.pad(network_input(regions), ((AROUND, AROUND), (0, 0), (0, 0)))
+        return self.watch(frames)
+
+    def embed_sound(self, samples: NDArray[np.float32], frames: int) -> NDArray[np.float32]:
+        """A whole clip's sound, float32 (n,) at 16 kHz in [−1, 1], likewise: to (frames, D)."""
+        return self.hear(audio_features(samples, frames))
+
+
+class LipExpert(Expert):
     """The lip expert of a bundle. For one thread.
 
     Args:
@@ -64,58 +121,25 @@ class LipExpert:
                 " `python -m export EXPERT -o BUNDLE`."
             )
         self.facts: ExpertFacts = bundle.expert
+        self.name = bundle.expert.name
         self.dim = _fitting_dim(bundle)
         self._lips = Network(bundle, EXPERT_LIPS, threads)
         self._sound = Network(bundle, EXPERT_SOUND, threads)
         self._fusion = Network(bundle, EXPERT_FUSION, threads)
 
     def watch(self, frames: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Lips into the width of the transformer.
-
-        Args:
-            frames: float32 (T + 4, 88, 88), of :func:`engine.mouth_region.network_input`: the T
-                that are asked for and two more on either side.
-
-        Returns:
-            float32 (T, D).
-        """
+        """See :meth:`Expert.watch`."""
         windows = np.lib.stride_tricks.sliding_window_view(frames, 2 * AROUND + 1, axis=0)
         stacked = np.ascontiguousarray(windows.transpose(0, 3, 1, 2))
         return self._lips({"frames": stacked})["watched"]
 
     def hear(self, rows: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Speech into the width of the transformer: (T, 104) to (T, D)."""
+        """See :meth:`Expert.hear`."""
         return self._sound({"rows": rows})["heard"]
 
     def fuse(self, heard: NDArray[np.float32], watched: NDArray[np.float32]) -> NDArray[np.float32]:
-        """The transformer over whole sequences; a modality that is missing is zeros.
-
-        Args:
-            heard: float32 (B, T, D), of :meth:`hear`.
-            watched: float32 (B, T, D), of :meth:`watch`.
-
-        Returns:
-            float32 (B, T, D), after the last normalisation.
-        """
+        """See :meth:`Expert.fuse`."""
         return self._fusion({"heard": heard, "watched": watched})["features"]
-
-    def alone(self, heard: NDArray[np.float32], watched: NDArray[np.float32]) -> Alone:
-        """Sound without lips and lips without sound, of (T, D) each, in one call."""
-        nothing = np.zeros_like(heard)
-        both = self.fuse(np.stack([heard, nothing]), np.stack([nothing, watched]))
-        return Alone(both[0], both[1])
-
-    def embed_regions(self, regions: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """A whole clip's lips into the width of the transformer: uint8 (T, 96, 96) to (T, D).
-
-        Before the clip and after it there is nothing: zeros, as in training.
-        """
-        frames = np.pad(network_input(regions), ((AROUND, AROUND), (0, 0), (0, 0)))
-        return self.watch(frames)
-
-    def embed_sound(self, samples: NDArray[np.float32], frames: int) -> NDArray[np.float32]:
-        """A whole clip's sound, float32 (n,) at 16 kHz in [−1, 1], likewise: to (frames, D)."""
-        return self.hear(audio_features(samples, frames))
 
 
 def _fitting_dim(bundle: Bundle) -> int:

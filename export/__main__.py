@@ -15,8 +15,8 @@ from export.graphs import write_graphs
 from export.lip_expert import CONFIDENT, Expert, add_lip_expert, expert_of
 from export.verify import TOLERANCE, Differences, write_checked
 from export.wav2lip import export_wav2lip
-from training.checkpoint import GENERATOR, Checkpoint, load_checkpoint
-from training.generator import Generator, GeneratorConfig
+from training.checkpoint import Checkpoint, load_checkpoint
+from training.painter import build_model
 from training.weights import SUFFIX, load_weights
 from training.weights import Weights as Imported
 
@@ -120,26 +120,6 @@ def export(checkpoint: Checkpoint, folder: Path, precision: str) -> tuple[Bundle
         ),
         model,
     )
-
-
-def build_model(checkpoint: Checkpoint) -> Generator:
-    """Return the generator of a checkpoint, ready for use.
-
-    Raises:
-        ConfigError: the checkpoint holds another network, or weights that do not fit.
-    """
-    if checkpoint.kind != GENERATOR:
-        raise ConfigError(
-            f"The checkpoint holds a {checkpoint.kind!r}; only a {GENERATOR!r} makes a bundle."
-        )
-    model = Generator(GeneratorConfig.from_dict(checkpoint.config))
-    try:
-        model.load_state_dict(checkpoint.model)
-    except RuntimeError as error:
-        raise ConfigError(
-            "The checkpoint's weights do not fit its own settings; save it again."
-        ) from error
-    return model.eval()
 
 
 def _fact(facts: Mapping[str, Any], name: str) -> str:

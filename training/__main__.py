@@ -15,8 +15,12 @@ import numpy as np
 import skimage.data
 
 from engine.errors import LipstreamError, MediaError
+from training.ablate_command import run as run_ablate
 from training.command_line import parser
 from training.evaluate_command import run as run_evaluate
+from training.personalize_command import run as run_personalize
+from training.prepare_command import run as run_prepare
+from training.shards_command import run as run_shards
 from training.terminal import check_folders, progress
 
 SUCCESS, WRONG_USE, INTERRUPTED = 0, 2, 130  # exit codes
@@ -47,18 +51,6 @@ def main(argv: list[str] | None = None) -> int:
 # The commands import what they need themselves: torch takes seconds that --help need not take.
 
 
-def _prepare(arguments: argparse.Namespace) -> None:
-    from training.prepare import prepare, summary
-
-    skipped = prepare(
-        arguments.videos,
-        arguments.out,
-        resolution=arguments.resolution,
-        workers=arguments.workers,
-    )
-    print(summary(skipped))
-
-
 def _animate(arguments: argparse.Namespace) -> None:
     from training.animate import animate
 
@@ -76,6 +68,7 @@ def _animate(arguments: argparse.Namespace) -> None:
             arguments.clips,
             arguments.out,
             clips_each=arguments.clips_each,
+            blends=arguments.blends,
             resolution=arguments.resolution,
             seed=arguments.seed,
         )
@@ -104,6 +97,7 @@ def _pretrain(arguments: argparse.Namespace) -> None:
         placement=run.placement,
         speakers=tuple(arguments.speakers),
         synthetic=arguments.synthetic,
+        voices=arguments.voices,
     )
     if arguments.start is not None:
         config = second_lesson(config, arguments.start)
@@ -118,10 +112,7 @@ def _train(arguments: argparse.Namespace) -> None:
     from training.train import Run
 
     named = run_named(arguments.run)
-    given = _given(arguments, "perceptual", "sync", "adversarial")
-    changes = _overrides(arguments) | _given(arguments, "precision", "accumulate", "clips_a_step")
-    if "clips_a_step" in changes:
-        changes["clips"] = changes.pop("clips_a_step")
+    changes, given = _changes(arguments)
     config = replace(named, objective=replace(named.objective, **given), **changes)
     with hardware(arguments.device) as place:
         run = Run(
@@ -141,6 +132,19 @@ def _train(arguments: argparse.Namespace) -> None:
         path = run.train()
         if place.writes:
             print(path)
+
+
+def _personalize(arguments: argparse.Namespace) -> None:
+    changes, objective = _changes(arguments)
+    run_personalize(arguments, changes, objective, _facts(arguments))
+
+
+def _ablate(arguments: argparse.Namespace) -> None:
+    from training.config import run_named
+
+    named = run_named(arguments.run)
+    changes, given = _changes(arguments)
+    run_ablate(arguments, replace(named, objective=replace(named.objective, **given), **changes))
 
 
 def _regions(arguments: argparse.Namespace) -> None:
@@ -199,6 +203,14 @@ def _overrides(arguments: argparse.Namespace) -> dict[str, Any]:
     return _given(arguments, "steps", "threads", "seed")
 
 
+def _changes(arguments: argparse.Namespace) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Likewise of a generator's run, and of its objective."""
+    changes = _overrides(arguments) | _given(arguments, "precision", "accumulate", "clips_a_step")
+    if "clips_a_step" in changes:
+        changes["clips"] = changes.pop("clips_a_step")
+    return changes, _given(arguments, "perceptual", "sync", "adversarial")
+
+
 def _given(arguments: argparse.Namespace, *names: str) -> dict[str, Any]:
     """Those of some flags that the user has set."""
     given = {name: getattr(arguments, name) for name in names}
@@ -218,15 +230,18 @@ def _import(arguments: argparse.Namespace) -> None:
 
 
 COMMANDS: Final[Mapping[str, Callable[[argparse.Namespace], None]]] = {
-    "prepare": _prepare,
+    "prepare": run_prepare,
     "animate": _animate,
+    "shards": run_shards,
     "pretrain": _pretrain,
     "train": _train,
+    "personalize": _personalize,
     "regions": _regions,
     "expert": _expert,
     "expert-report": _expert_report,
     "import": _import,
     "evaluate": run_evaluate,
+    "ablate": _ablate,
 }
 
 

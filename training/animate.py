@@ -4,12 +4,14 @@
 
 One speaker's videos alone teach a generator that one face. A still, its mouth shut, is warped by
 the motion of the clip's lips and jaw, and what shows between the lips is taken from the clip. The
-result is a prepared clip like any other, of a new person with real speech.
+result is a prepared clip like any other, of a new person with real speech. Pictures can be blended
+by twos for yet more people.
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import combinations
 from pathlib import Path
 from typing import Final
 
@@ -33,16 +35,19 @@ from engine.mesh_warp import (
     warp_field,
 )
 from engine.tracker import FaceTracker
+from training.blend import blend
 from training.clips import Clip, find_clips, is_held_out, read_clip, write_clip
+
+Still = tuple[NDArray[np.uint8], NDArray[np.float32]]
+"""A crop, uint8 (S, S, 3), and its mesh, float32 (468, 3) in its pixels."""
 
 INNER_LIPS: Final = (*UPPER_INNER_LIP, *reversed(LOWER_INNER_LIP))
 _CHEEKS: Final = (50, 280, 205, 425)
+_CHEEK_PX: Final = 5
 _FINER: Final = 8  # sub-pixels of the edge of the lips
 
 
-def still_of(
-    picture: NDArray[np.uint8], models: FaceModels, resolution: int
-) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+def still_of(picture: NDArray[np.uint8], models: FaceModels, resolution: int) -> Still:
     """Crop and mesh of a picture's face with its mouth shut.
 
     Args:
@@ -85,10 +90,10 @@ def between_lips(lips: NDArray[np.float32], side: int) -> NDArray[np.float32]:
     return np.asarray(share[..., None].astype(np.float32) / 255, dtype=np.float32)
 
 
-def _skin(crop: NDArray[np.uint8], mesh: NDArray[np.float32]) -> float:
-    """Mean brightness of the cheeks."""
+def _skin(crop: NDArray[np.uint8], mesh: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Mean colour of the cheeks, float64 (3,): by it teeth are lit like the face around them."""
     x, y = np.clip(np.round(mesh[list(_CHEEKS), :2]).astype(int), 0, len(crop) - 1).T
-    return float(crop[y, x].mean())
+    return np.asarray(cv2.blur(crop, (_CHEEK_PX, _CHEEK_PX))[y, x].mean(axis=0))
 
 
 def animate_frame(
@@ -129,7 +134,7 @@ def animate_frame(
         inner = cv2.warpAffine(
             clip_crop, matrix, (side, side), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
         )
-        light = np.clip(_skin(still, mesh) / max(_skin(clip_crop, clip_mesh), 1.0), 0.5, 1.6)
+        light = np.clip(_skin(still, mesh) / np.maximum(_skin(clip_crop, clip_mesh), 1), 0.5, 1.6)
         moved = share * np.clip(inner * light, 0, 255) + (1 - share) * moved
     return np.round(moved).astype(np.uint8), target
 
@@ -140,6 +145,7 @@ def animate(
     out: Path,
     *,
     clips_each: int,
+    blends: int = 0,
     resolution: int = 96,
     seed: int = 0,
 ) -> list[str]:
@@ -149,7 +155,8 @@ def animate(
         pictures: images with one face each.
         clips_root: prepared clips of one speaker.
         out: folder of the new clips.
-        clips_each: clips made of each picture.
+        clips_each: clips made of each face.
+        blends: faces to make besides, each of two of the pictures; with one picture there are none.
         resolution: pixels a side of the crops.
         seed: which clips are drawn.
 
@@ -168,14 +175,9 @@ def animate(
             f"{clips_root} holds {len(sources)} clips that may be learnt from: ask for 1 to"
             f" {len(sources)} of each picture, not {clips_each}."
         )
-    models = FaceModels()
-    problems = []
-    for path in track(pictures, "Animating"):
-        try:
-            still, mesh = still_of(read_image(path), models, resolution)
-        except LipstreamError as error:
-            problems.append(f"{path.name}: {error}")
-            continue
+    stills, problems = _stills(pictures, resolution)
+    stills |= _blends(stills, blends, chance)
+    for name, (still, mesh) in track(stills.items(), "Animating"):
         for index in chance.choice(len(sources), size=clips_each, replace=False):
             clip = read_clip(sources[int(index)])
             shut = clip.mesh[closed_frame(clip)].astype(np.float32)
@@ -183,8 +185,27 @@ def animate(
                 animate_frame(still, mesh, clip.crops[i], clip.mesh[i].astype(np.float32), shut)
                 for i in range(clip.info.frames)
             ]
-            info = replace(clip.info, speaker=path.stem, source=f"{path.name}+{clip.info.source}")
+            info = replace(clip.info, speaker=name, source=f"{name}+{clip.info.source}")
             crops, meshes = zip(*pairs, strict=True)
-            folder = out / path.stem / clip.info.name
+            folder = out / name / clip.info.name
             write_clip(folder, info, np.stack(crops), np.stack(meshes), clip.samples())
     return problems
+
+
+def _stills(pictures: list[Path], resolution: int) -> tuple[dict[str, Still], list[str]]:
+    """Faces by their pictures' names, and a sentence for each picture without one."""
+    models = FaceModels()
+    stills, problems = {}, []
+    for path in pictures:
+        try:
+            stills[path.stem] = still_of(read_image(path), models, resolution)
+        except LipstreamError as error:
+            problems.append(f"{path.name}: {error}")
+    return stills, problems
+
+
+def _blends(stills: dict[str, Still], count: int, chance: np.random.Generator) -> dict[str, Still]:
+    """Faces of two each, by the names of both; no pair twice."""
+    pairs = list(combinations(stills, 2))
+    drawn = chance.permutation(len(pairs))[:count]
+    return {f"{a}-{b}": blend(stills[a], stills[b]) for a, b in (pairs[i] for i in drawn)}

@@ -12,14 +12,14 @@ from dataclasses import dataclass
 from fractions import Fraction
 from itertools import islice
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from engine.bundle import Bundle
-from engine.chain import LipSync, Synced
+from engine.chain import Chain, LipSync, Synced
 from engine.crop import cut
 from engine.errors import MediaError, NoFaceError
 from engine.face_models import FaceModels
@@ -35,6 +35,9 @@ from training.leakage import OPEN, LeakFigures, leak_figures
 from training.metrics import lag_curve, psnr, ssim
 from training.prepare import MIN_FACE_SHARE
 
+if TYPE_CHECKING:  # torch takes seconds that judging a bundle need not take
+    from training.painter import TorchPainter
+
 Picture = NDArray[np.uint8]
 
 CLOSED: Final = OPEN
@@ -47,7 +50,7 @@ PAUSE_MARGIN_S: Final = 0.08
 """Taken off both ends of a pause: lips take time to close, and open before they sound."""
 
 LEAST_FRAMES: Final = FPS
-_LEAST_SPREAD: Final = 1e-6
+LEAST_SPREAD: Final = 1e-6
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -77,7 +80,7 @@ class PairFigures:
     @property
     def amplitude(self) -> float:
         """Spread of the generated opening over that of the real one."""
-        return self.made_spread / max(self.real_spread, _LEAST_SPREAD)
+        return self.made_spread / max(self.real_spread, LEAST_SPREAD)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -163,19 +166,28 @@ def openings(pictures: Iterable[Picture], models: FaceModels) -> tuple[NDArray[n
 
 
 class Bench:
-    """The chain of one bundle with what measures it; one thread."""
+    """The chain of one generator with what measures it; one thread."""
 
-    def __init__(self, bundle: Bundle) -> None:
+    def __init__(self, generator: Bundle | TorchPainter) -> None:
         """Load the networks.
+
+        Args:
+            generator: a bundle, or a checkpoint's as it is.
 
         Raises:
             ConfigError: the face models are missing.
             BundleError: the bundle's graphs can't be run.
         """
         cv2.setNumThreads(1)
-        self._lips = LipSync(bundle, threads=1)
+        self._rows = generator.rows
+        self._lips = (
+            LipSync(generator, threads=1)
+            if isinstance(generator, Bundle)
+            else Chain(generator, generator)
+        )
         self._models = FaceModels(threads=1)
         self._real: dict[Path, NDArray[np.float64]] = {}
+        self._identities: dict[Path, Identity] = {}
 
     def real(self, path: Path) -> NDArray[np.float64]:
         """The real opening in a clip, measured once.
@@ -248,7 +260,10 @@ class Bench:
         return leak_figures(face.stem, reference.stem, made, real[: len(made)], lost)
 
     def _identity(self, path: Path) -> Identity:
-        return self._lips.choose_identity(pictures_of(path), Fraction(FPS))
+        if path not in self._identities:
+            chosen = self._lips.choose_identity(pictures_of(path), Fraction(FPS))
+            self._identities[path] = chosen
+        return self._identities[path]
 
     def _run(self, face: Path, voice: Path, identity: Identity) -> Generator[Synced, None, None]:
         samples = read_audio(voice, SAMPLE_RATE)
@@ -258,7 +273,7 @@ class Bench:
         """The picture with the identity reference's rows where the painted ones would be."""
         if synced.face is None:
             return synced.original
-        first, end = rows = self._lips.bundle.rows
+        first, end = rows = self._rows
         copied = identity.crop[first:end]
         return paste(synced.original, crop, copied, rows, synced.face.matrix)
 

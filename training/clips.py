@@ -45,6 +45,11 @@ class ClipInfo:
         frames: number of crops.
         resolution: pixels a side of a crop.
         crop: the crop's geometry as a bundle writes it.
+        split: part of the data set that it belongs to, where there are such.
+        offset: frames by which the sound was late as recorded, where it was measured.
+        offset_confidence: of that figure.
+        offset_treatment: what was made of it: ``in sync``, ``repaired`` (the sound was moved),
+            ``unclear`` or ``too short``; None where offsets were left as they are.
     """
 
     name: str
@@ -53,6 +58,10 @@ class ClipInfo:
     frames: int
     resolution: int
     crop: dict[str, str | float]
+    split: str | None = None
+    offset: int | None = None
+    offset_confidence: float | None = None
+    offset_treatment: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,11 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from training.ablate_command import add_ablate
 from training.evaluate_command import add_evaluate
+from training.personalize_command import add_personalize
+from training.prepare_command import add_prepare
+from training.shards_command import add_shards
 from training.terminal import count, whole_number
 
 
@@ -14,16 +18,7 @@ def parser() -> argparse.ArgumentParser:
     whole = argparse.ArgumentParser(prog="python -m training", description="Make a model.")
     commands = whole.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
-    command = commands.add_parser(
-        "prepare",
-        help="videos to prepared clips",
-        description="Cut faces and sound out of videos. Each person's videos belong in a folder of"
-        " their own, whose name is the speaker's. What is prepared already is kept.",
-    )
-    command.add_argument("videos", metavar="VIDEOS", type=Path, help="folder of videos")
-    _add_out(command, "PREPARED", "folder of prepared clips")
-    _add_resolution(command)
-    command.add_argument("--workers", metavar="N", type=count, help="processes (default: cores)")
+    add_prepare(commands)
 
     command = commands.add_parser(
         "animate",
@@ -45,12 +40,21 @@ def parser() -> argparse.ArgumentParser:
         metavar="N",
         type=count,
         default=24,
-        help="clips made of each picture (default: %(default)s)",
+        help="clips made of each face (default: %(default)s)",
+    )
+    command.add_argument(
+        "--blends",
+        metavar="N",
+        type=whole_number,
+        default=0,
+        help="faces to make besides, each of two of the pictures (default: %(default)s)",
     )
     _add_resolution(command)
     command.add_argument(
         "--seed", metavar="N", type=whole_number, default=0, help="of chance (default: 0)"
     )
+
+    add_shards(commands)
 
     command = commands.add_parser(
         "pretrain",
@@ -75,7 +79,14 @@ def parser() -> argparse.ArgumentParser:
         help="utterances of synthetic speech; 0 needs no espeak-ng (default: %(default)s)",
     )
     command.add_argument(
-        "--start", metavar="AUDIO.pt", type=Path, help="the second lesson, after this one"
+        "--voices",
+        metavar="N",
+        type=whole_number,
+        default=0,
+        help="other voices that each clip is spoken with as well; needs pyworld (default: 0)",
+    )
+    command.add_argument(
+        "--start", metavar="AUDIO.pt", type=Path, help="a further lesson, after this one"
     )
 
     command = commands.add_parser(
@@ -83,15 +94,31 @@ def parser() -> argparse.ArgumentParser:
         help="teach the generator",
         description="Teach the generator. The same command goes on with a run that was stopped.",
     )
-    command.add_argument("clips", metavar="PREPARED", type=Path, help="prepared clips")
     command.add_argument(
-        "--audio", metavar="AUDIO.pt", type=Path, required=True, help="what pretrain has made"
+        "clips", metavar="PREPARED", type=Path, help="prepared clips, or shards of them"
+    )
+    command.add_argument(
+        "--audio",
+        metavar="AUDIO.pt",
+        type=Path,
+        required=True,
+        help="what pretrain has made, or a bundle's folder",
     )
     _add_out(command, "RUN", "folder of the run: generator.pt and TensorBoard events")
     _add_run(command)
     command.add_argument(
-        "--start", metavar="GENERATOR.pt", type=Path, help="begin a new run with these weights"
+        "--start",
+        metavar="GENERATOR.pt",
+        type=Path,
+        help="begin a new run with these weights, or those of a bundle's folder",
     )
+    _add_objective(command)
+    _add_hardware(command)
+    _add_facts(command)
+
+    command = add_personalize(commands)
+    _add_out(command, "RUN", "folder of the run: generator.pt, the table and TensorBoard events")
+    _add_numbers(command)
     _add_objective(command)
     _add_hardware(command)
     _add_facts(command)
@@ -151,6 +178,11 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("--training-data", metavar="TEXT", help="likewise")
 
     add_evaluate(commands)
+
+    command = add_ablate(commands)
+    _add_run(command)
+    _add_other_terms(command.add_argument_group("the other terms, the same for every form"))
+    _add_hardware(command)
     return whole
 
 
@@ -192,6 +224,10 @@ def _add_objective(command: argparse.ArgumentParser) -> None:
         help="lip-sync loss: none, unsupervised, visual, multimodal or syncnet (default: the"
         " run's)",
     )
+    _add_other_terms(objective)
+
+
+def _add_other_terms(objective: argparse._ArgumentGroup) -> None:
     objective.add_argument(
         "--perceptual",
         metavar="KIND",

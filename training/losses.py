@@ -1,5 +1,8 @@
 """What the generator is told about its frames.
 
+The inside of the mouth is compared where the generator has put the lips
+(:mod:`training.lip_places`).
+
 Shapes as in training.generator: N = B·k frames, R painted rows, S side.
 """
 
@@ -8,7 +11,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -16,13 +18,20 @@ from torch import Tensor
 from engine.face_models import MESH_POINTS
 from engine.lips import INNER_LOWER_LIP, INNER_UPPER_LIP
 from engine.paste import paste_mask
-from training.animate import INNER_LIPS, between_lips
 from training.config import LossWeights
 from training.generator import GeneratorOutput
+from training.lip_places import (
+    carried_inside,
+    inside_lips,
+    opened,
+    painted_mesh,
+    sample_flow,
+    unit_places,
+)
 from training.mouth_shape import LIPS, SHAPE_POINTS
 
 _MOUTH_MARGIN: Final = 3.0  # px of a 96 crop around the lips that still count as mouth
-_SHUT_PX: Final = 1.5  # gap of the inner lips of a shut mouth, px of a 96 crop
+_QUANTILES: Final = (0.8, 0.3)  # of the brightness at the upper and at the lower lip
 _FLOW_SCALE: Final = 1.0  # px from which on a wrong flow counts linearly
 
 
@@ -87,40 +96,30 @@ class GeneratorLoss:
         target = frames[:, :, self._rows[0] : self._rows[1]]
         mouth = self._mouth(mesh)  # (N, 1, R, S)
         weight = self._seen * (1 + (self._weights.mouth - 1) * mouth)
+        zero = frames.new_zeros(())
+        flow, rough, mask, paint = zero, zero, zero, zero
+        if output.flow is not None and output.mask is not None and output.paint is not None:
+            flow = self._flow(output.flow, mesh, identity_mesh)
+            rough = output.flow.diff(dim=-1).abs().mean() + output.flow.diff(dim=-2).abs().mean()
+            place = self._rows, self._side
+            painted = painted_mesh(output.flow.detach(), mesh, identity_mesh, *place)
+            inside, true_inside = inside_lips(painted, *place), inside_lips(mesh, *place)
+            mask = self._mask(output.mask, inside, mouth)
+            # Teeth and tongue where the generator has put the lips; a shut mouth shows none.
+            shown = inside * opened(mesh, self._side)[:, None, None, None]
+            carried = carried_inside(frames, mesh, painted, *place)
+            paint = self._paint(output.paint, carried, shown, painted)
+            # What shows there is judged by the paint alone.
+            weight = weight * (1 - torch.maximum(inside, true_inside))
         weight = weight / weight.mean()
         error = output.frames - target
         pixel = (weight * error.abs()).mean()
         gradient = (weight[..., 1:, :] * error.diff(dim=-2).abs()).mean()
         gradient = gradient + (weight[..., :, 1:] * error.diff(dim=-1).abs()).mean()
-        zero = pixel.new_zeros(())
-        flow, rough, mask, paint = zero, zero, zero, zero
-        if output.flow is not None and output.mask is not None and output.paint is not None:
-            flow = self._flow(output.flow, mesh, identity_mesh)
-            rough = output.flow.diff(dim=-1).abs().mean() + output.flow.diff(dim=-2).abs().mean()
-            inside = self._inside(mesh)
-            mask = self._mask(output.mask, inside, mouth)
-            wrong = (output.paint - target).abs().mean(dim=1, keepdim=True)
-            paint = (inside * wrong).sum() / inside.sum().clamp(min=1)
         w = self._weights
         total = w.pixel * pixel + w.gradient * gradient
         total = total + w.flow * flow + w.rough * rough + w.mask * mask + w.paint * paint
         return Losses(total, pixel, gradient, flow, rough, mask, paint)
-
-    def _inside(self, mesh: Tensor) -> Tensor:
-        """Share of each painted pixel that lies between open lips, (N, 1, R, S).
-
-        Lips that touch leave a sliver in the mesh, which fades out here.
-        """
-        lips = mesh[:, list(INNER_LIPS)].cpu().numpy()
-        shares = np.stack([between_lips(one, self._side) for one in lips])
-        rows = (
-            torch.from_numpy(shares[:, self._rows[0] : self._rows[1]])
-            .permute(0, 3, 1, 2)
-            .to(mesh.device)
-        )
-        gap = (mesh[:, INNER_LOWER_LIP] - mesh[:, INNER_UPPER_LIP]).norm(dim=1)
-        is_open: Tensor = ((gap * 96 / self._side - _SHUT_PX) / _SHUT_PX).clamp(0, 1)
-        return rows * is_open[:, None, None, None]
 
     @staticmethod
     def _mask(mask: Tensor, inside: Tensor, mouth: Tensor) -> Tensor:
@@ -129,6 +128,22 @@ class GeneratorLoss:
         cost = F.binary_cross_entropy(sure, 1 - inside, reduction="none")
         at_mouth = (mouth * cost).sum() / mouth.sum().clamp(min=1)
         return at_mouth + 2 * ((1 - mouth) * cost).mean()
+
+    def _paint(self, paint: Tensor, carried: Tensor, shown: Tensor, painted: Tensor) -> Tensor:
+        """Quantile loss of the paint between the lips: bright below the upper lip, then dark.
+
+        The median of teeth that show in some moments and not in others is no teeth at all. Twice
+        the pinball loss, so that a quantile of 0.5 costs the mean absolute difference.
+        """
+        top, bottom = (painted[:, point, 1] for point in (INNER_UPPER_LIP, INNER_LOWER_LIP))
+        y = torch.arange(*self._rows, dtype=torch.float32, device=paint.device)
+        depth = (y - top[:, None]) / (bottom - top).clamp(min=1)[:, None]  # (N, R)
+        high, low = _QUANTILES
+        quantile = high + (low - high) * depth.clamp(0, 1)
+        off = carried - paint
+        tau = quantile[:, None, :, None]
+        wrong = 2 * torch.maximum(tau * off, (tau - 1) * off).mean(dim=1, keepdim=True)
+        return (shown * wrong).sum() / shown.sum().clamp(min=1)
 
     def _mouth(self, mesh: Tensor) -> Tensor:
         """1 in the box of the lips and its margin, else 0: (N, 1, R, S)."""
@@ -146,14 +161,11 @@ class GeneratorLoss:
 
         Points above the painted rows or outside the crop do not count; lips and jaw count more.
         """
-        first, end = self._rows
-        x = (2 * mesh[..., 0] + 1) / self._side - 1
-        y = (2 * (mesh[..., 1] - first) + 1) / (end - first) - 1
-        grid = torch.stack((x, y), dim=-1)[:, :, None]
-        found = F.grid_sample(flow, grid, padding_mode="border", align_corners=False)
+        found = sample_flow(flow, mesh, self._rows, self._side).transpose(1, 2)
         wanted = (identity_mesh - mesh).transpose(1, 2)  # (N, 2, 468)
+        x, y = unit_places(mesh, self._rows, self._side)
         counts = ((x.abs() < 1) & (y.abs() < 1)).float()[:, None]
         counts = counts * self._point_weight
-        off = (found[..., 0] - wanted) / _FLOW_SCALE
+        off = (found - wanted) / _FLOW_SCALE
         distance = F.smooth_l1_loss(off, torch.zeros_like(off), reduction="none")
         return (counts * distance).sum() / counts.sum().clamp(min=1) / 2

@@ -80,4 +80,7 @@ class MelAugment:
 
 
 GENTLE = MelAugment(tract=0.08, level_db=6.0, colour_db=3.0, noise_db=-70.0)
-"""For a second lesson and for the generator: near the clips' own sound."""
+"""For the generator: near the clips' own sound."""
+
+NEAR = MelAugment(tract=0.1, level_db=8.0, colour_db=4.0, noise_db=-62.0)
+"""For the audio encoder's later lessons: a little further, as other people are to be heard too."""

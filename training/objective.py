@@ -32,11 +32,32 @@ class NetworkFiles:
 
     Attributes:
         expert: a lip expert: what ``python -m training expert`` or ``import`` has made.
+        colour: Wav2Lip's, for the ``syncnet`` form alone; without it that form asks ``expert``.
         vgg: VGG-19's weights, torchvision's file.
     """
 
     expert: Path | None = None
+    colour: Path | None = None
     vgg: Path | None = None
+
+
+def open_expert(path: Path) -> AvHubert | SyncNetColour:
+    """The lip expert of a file, frozen and in ``eval``.
+
+    Raises:
+        ConfigError: the file can't be read, or holds another network.
+    """
+    if path.suffix == SUFFIX:
+        weights = load_weights(path)
+        model = restore(weights)
+        if not isinstance(model, AvHubert | SyncNetColour):
+            raise ConfigError(
+                f"{path} holds {weights.kind!r}, which is no lip expert: name an AV-HuBERT or"
+                " Wav2Lip's lip expert."
+            )
+    else:
+        model = load_expert(path)
+    return model.eval().requires_grad_(False)
 
 
 class Distance(Protocol):
@@ -90,9 +111,14 @@ class Judges:
         self._sync: SyncLoss | None = None
         self._distance: Distance | None = None
         expert = None
-        if objective.judges_sync or (objective.judges_looks and objective.perceptual == "expert"):
-            expert = self._load_expert(files.expert)
-        if objective.judges_sync and expert is not None:
+        colour = objective.sync == "syncnet" and files.colour is not None
+        looks = objective.judges_looks and objective.perceptual == "expert"
+        if looks or (objective.judges_sync and not colour):
+            expert = self._load_expert("expert", files.expert)
+        if objective.judges_sync and colour:
+            own = self._load_expert("syncnet-colour", files.colour)
+            self._sync = self._sync_loss(config, own, files.colour)
+        elif objective.judges_sync and expert is not None:
             self._sync = self._sync_loss(config, expert, files.expert)
         if objective.judges_looks and objective.perceptual == "expert":
             if not isinstance(expert, AvHubert):
@@ -106,25 +132,16 @@ class Judges:
             self._note("vgg", files.vgg)
             self._distance = VggDistance(model.to(hardware.device))
 
-    def _load_expert(self, path: Path | None) -> AvHubert | SyncNetColour:
+    def _load_expert(self, role: str, path: Path | None) -> AvHubert | SyncNetColour:
         if path is None:
             raise ConfigError(
                 "This run needs a lip expert: name one with --expert, made by"
                 " `python -m training expert` or `import`, or choose --sync none and another"
                 " --perceptual."
             )
-        if path.suffix == SUFFIX:
-            weights = load_weights(path)
-            model = restore(weights)
-            if not isinstance(model, AvHubert | SyncNetColour):
-                raise ConfigError(
-                    f"{path} holds {weights.kind!r}, which is no lip expert: name an AV-HuBERT or"
-                    " Wav2Lip's lip expert."
-                )
-        else:
-            model = load_expert(path)
-        self._note("expert", path)
-        return model.eval().requires_grad_(False).to(self._hardware.device)
+        model = open_expert(path)
+        self._note(role, path)
+        return model.to(self._hardware.device)
 
     def _sync_loss(
         self, config: TrainConfig, expert: AvHubert | SyncNetColour, path: Path | None

@@ -5,11 +5,13 @@
 
 The encoder learns to regress, from one mel window, the principal components of the speaker's lips
 and jaw and the opening of the mouth. Synthetic speech of many voices and languages, whose opening
-its phoneme times imply, teaches it to hear other speakers than those in the clips.
+its phoneme times imply, teaches it to hear other speakers than those in the clips; so do the clips
+themselves, spoken again by other voices.
 """
 
 from __future__ import annotations
 
+import copy
 import math
 import sys
 import time
@@ -29,11 +31,13 @@ from engine.lips import correlation, mouth_opening
 from engine.mel import SAMPLE_RATE, WindowPlacement, cut_windows, log_mel
 from engine.phonemes import opening_of
 from training.audio_encoder import EMBEDDING, AudioEncoder
+from training.averages import update_average
 from training.checkpoint import load_checkpoint, save_checkpoint
-from training.clips import FPS, find_clips, is_held_out, read_clip
-from training.mel_augment import GENTLE, MelAugment
+from training.clips import FPS, Clip, find_clips, is_held_out, read_clip
+from training.mel_augment import NEAR, MelAugment
 from training.mouth_shape import ShapeBasis, speech_motion
 from training.synthesis import corpus
+from training.voices import Voice, change_voice
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -47,7 +51,10 @@ class PretrainConfig:
         speakers: speakers to learn from; none means all.
         synthetic: utterances of synthetic speech; 0 needs no espeak-ng.
         synthetic_share: of a batch.
-        steps, batch, learning_rate: of Adam, with warm-up and cosine decay.
+        voices: other voices that each clip is spoken with as well; above 0 it needs pyworld.
+        voices_share: of the clips' windows, those that another voice speaks.
+        steps, batch, learning_rate, weight_decay: of Adam, with warm-up and cosine decay.
+        average: decay of the running average of the weights, which is what is kept.
         augment: how the windows are changed.
         start: checkpoint of an earlier run to go on from, as its second lesson.
         seed: of weights and order.
@@ -60,9 +67,13 @@ class PretrainConfig:
     speakers: tuple[str, ...] = ()
     synthetic: int = 300
     synthetic_share: float = 0.35
+    voices: int = 0
+    voices_share: float = 0.35
     steps: int = 2000
     batch: int = 128
     learning_rate: float = 2e-3
+    weight_decay: float = 0.01
+    average: float = 0.997
     augment: MelAugment = field(default_factory=MelAugment)
     start: Path | None = None
     seed: int = 0
@@ -70,7 +81,7 @@ class PretrainConfig:
 
 
 def second_lesson(config: PretrainConfig, start: Path) -> PretrainConfig:
-    """The lesson after the first: shorter, and on sound near the clips' own.
+    """A lesson after the first: gentler, and on sound near the clips' own.
 
     Args:
         config: the first lesson.
@@ -79,10 +90,12 @@ def second_lesson(config: PretrainConfig, start: Path) -> PretrainConfig:
     return replace(
         config,
         start=start,
-        augment=GENTLE,
-        steps=1200,
-        learning_rate=1.5e-3,
-        synthetic_share=0.25,
+        augment=NEAR,
+        steps=1600,
+        batch=224,
+        learning_rate=7e-4,
+        weight_decay=0.03,
+        synthetic_share=0.2,
         seed=config.seed + 1,
     )
 
@@ -94,6 +107,7 @@ class _Heard:
     mel: Tensor  # (n, 1, 80, 16)
     shape: Tensor  # (n, c)
     opening: Tensor  # (n,)
+    others: tuple[Tensor, ...] = ()  # the same windows by other voices, (n, 1, 80, 16) each
 
 
 class ShapeHeads(nn.Module):
@@ -136,11 +150,29 @@ def _load(root: Path, config: PretrainConfig) -> tuple[list[tuple[str, bool, int
     basis = ShapeBasis.fit(np.concatenate(learnt), config.components)
     mel = [frame_windows(c.samples(), c.info.frames, config.placement) for c in clips]
     opening = [[mouth_opening(m) for m in c.mesh.astype(np.float32)] for c in clips]
+    chance = np.random.default_rng(config.seed)
+    others = [
+        np.concatenate(
+            [_by_another(c, own, config, chance) for c, own in zip(clips, mel, strict=True)]
+        )
+        for _ in range(config.voices)
+    ]
     return names, _Heard(
         torch.from_numpy(np.concatenate(mel)),
         torch.from_numpy(np.concatenate([basis.encode(m) for m in motions])),
         torch.tensor([o for row in opening for o in row], dtype=torch.float32),
+        tuple(torch.from_numpy(windows) for windows in others),
     )
+
+
+def _by_another(
+    clip: Clip, own: NDArray[np.float32], config: PretrainConfig, chance: np.random.Generator
+) -> NDArray[np.float32]:
+    """The windows of a clip in another voice; one that nobody learns from keeps its own."""
+    if is_held_out(clip.info.name):
+        return own
+    changed = change_voice(clip.samples(), Voice.draw(chance))
+    return frame_windows(changed, clip.info.frames, config.placement)
 
 
 def _synthetic(config: PretrainConfig) -> _Heard:
@@ -162,9 +194,20 @@ def _batches(count: int, size: int, generator: torch.Generator) -> Iterator[Tens
         yield from torch.split(order[: count - count % size], size)
 
 
+def _windows(seen: _Heard, rows: Tensor, share: float, chance: torch.Generator) -> Tensor:
+    """Windows of some frames, a share of them by other voices where there are any."""
+    mel = seen.mel[rows]
+    if seen.others:
+        by = torch.randint(len(seen.others), (len(rows),), generator=chance)
+        by[torch.rand(len(rows), generator=chance) >= share] = -1  # the clip's own
+        for number, windows in enumerate(seen.others):
+            mel[by == number] = windows[rows[by == number]]
+    return mel
+
+
 def _clip_correlations(
-    encoder: AudioEncoder,
-    heads: ShapeHeads,
+    encoder: nn.Module,
+    heads: nn.Module,
     data: _Heard,
     names: list[tuple[str, bool, int]],
     *,
@@ -194,7 +237,8 @@ def pretrain(root: Path, run: Path, config: PretrainConfig) -> Path:
         The checkpoint's path.
 
     Raises:
-        ConfigError: no clips, or espeak-ng is missing although synthetic speech is asked for.
+        ConfigError: no clips, or espeak-ng or pyworld is missing although speech of theirs is
+            asked for.
     """
     torch.set_num_threads(config.threads)
     torch.manual_seed(config.seed)
@@ -208,7 +252,9 @@ def pretrain(root: Path, run: Path, config: PretrainConfig) -> Path:
 
     encoder, heads = AudioEncoder(config.audio_width), ShapeHeads(config.components)
     parameters = [*encoder.parameters(), *heads.parameters()]
-    optimiser = torch.optim.AdamW(parameters, config.learning_rate, weight_decay=0.01)
+    optimiser = torch.optim.AdamW(
+        parameters, config.learning_rate, weight_decay=config.weight_decay
+    )
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimiser, config.learning_rate, total_steps=config.steps, pct_start=0.1
     )
@@ -216,6 +262,9 @@ def pretrain(root: Path, run: Path, config: PretrainConfig) -> Path:
     if config.start:
         encoder.load_state_dict(load_checkpoint(config.start).model)
         heads.load_state_dict(load_checkpoint(config.start).training["heads"])
+    whole = nn.ModuleDict({"encoder": encoder, "heads": heads})
+    average = {name: value.detach().clone() for name, value in whole.state_dict().items()}
+    kept = copy.deepcopy(whole).eval()
     seen_rows = _batches(len(learnt), n_seen, chance)
     spoken_rows = _batches(len(spoken.mel), n_spoken, chance) if spoken else None
     spread = seen.opening[learnt].std()
@@ -224,7 +273,7 @@ def pretrain(root: Path, run: Path, config: PretrainConfig) -> Path:
     started = time.monotonic()
     for step in range(1, config.steps + 1):
         rows = learnt[next(seen_rows)]
-        mel = seen.mel[rows]
+        mel = _windows(seen, rows, config.voices_share, chance)
         if spoken and spoken_rows:
             picked = next(spoken_rows)
             mel = torch.cat([mel, spoken.mel[picked]])
@@ -238,11 +287,11 @@ def pretrain(root: Path, run: Path, config: PretrainConfig) -> Path:
         loss.backward()  # type: ignore[no-untyped-call]
         optimiser.step()
         schedule.step()
+        update_average(average, whole, step, config.average)
         if step % 250 == 0 or step == config.steps:
-            encoder.eval()
-            found = _clip_correlations(encoder, heads, seen, names, held_out=True)
+            kept.load_state_dict(average)
+            found = _clip_correlations(kept["encoder"], kept["heads"], seen, names, held_out=True)
             r = float(np.mean(found)) if found else math.nan
-            encoder.train()
             log.add_scalar("loss", loss.item(), step)
             log.add_scalar("held_out_correlation", r, step)
             minutes = (time.monotonic() - started) / 60
@@ -255,9 +304,9 @@ def pretrain(root: Path, run: Path, config: PretrainConfig) -> Path:
         path,
         kind="audio",
         config={"width": config.audio_width},
-        model=encoder.state_dict(),
+        model=kept["encoder"].state_dict(),
         placement=config.placement.to_dict(),
-        training={"pretrain": _plain(config), "heads": heads.state_dict()},
+        training={"pretrain": _plain(config), "heads": kept["heads"].state_dict()},
     )
     return path
 

@@ -205,6 +205,6 @@ def prepare_regions(source: Path, out: Path, *, workers: int | None = None) -> l
     Raises:
         MediaError: there are no videos.
     """
-    jobs = [(video, out / video.parent.name / f"{video.stem}.npz") for video in find_videos(source)]
-    left = [(video, path) for video, path in jobs if not path.is_file()]
+    files = {v: out / v.parent.name / f"{v.stem}.npz" for v in find_videos(source)}
+    left = {str(video): (video, path) for video, path in files.items() if not path.is_file()}
     return prepare_all(prepare_regions_of, left, out, workers)

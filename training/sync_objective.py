@@ -148,6 +148,21 @@ class FaceVoiceNetwork(Protocol):
         """Embed mouths (B, 15, 48, 96), at length 1."""
 
 
+def colour_mouths(crops: Tensor, mesh: Tensor, samples: int) -> Tensor:
+    """What the ``syncnet`` form's network sees of upright crops.
+
+    Args:
+        crops: (B·k, 3, S, S), RGB in [0, 1].
+        mesh: (B·k, 468, 2) in their pixels.
+        samples: B.
+
+    Returns:
+        (B, 3·k, 48, 96), BGR in [0, 1].
+    """
+    mouths = read(crops.flip(1), box_matrices(mesh), SIDE - MASKED_FROM, SIDE)
+    return mouths.reshape(samples, -1, *mouths.shape[2:])
+
+
 class ColourSync:
     """The ``syncnet`` form: binary cross-entropy of the cosine against 1, which is its −log.
 
@@ -165,8 +180,7 @@ class ColourSync:
         """See :class:`SyncLoss`; the batch must have its ``heard``."""
         if batch.heard is None or batch.spoken is None:
             raise ValueError("the lip expert needs the sound from the first frame on")
-        mouths = read(made.flip(1), box_matrices(batch.mesh), SIDE - MASKED_FROM, SIDE)
-        faces = mouths.reshape(len(batch.heard), -1, *mouths.shape[2:])  # (B, 15, 48, 96) BGR
+        faces = colour_mouths(made, batch.mesh, len(batch.heard))
         with torch.no_grad():
             heard = self._network.hear(batch.heard)
         cosine = (heard * self._network.watch(faces)).sum(dim=1)

@@ -20,6 +20,7 @@ from typing import Any, Final
 import torch
 from torch import Tensor, nn
 from torch.amp.grad_scaler import GradScaler
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.tensorboard import SummaryWriter
 
 from engine.crop import UprightGeometry, geometry_to_dict
@@ -27,6 +28,7 @@ from engine.errors import ConfigError
 from engine.mel import MelSettings
 from training.augment import augment_batch
 from training.averages import update_average
+from training.bundled import audio_weights_for, measure_statistics, weights_for
 from training.checkpoint import GENERATOR, Checkpoint, load_checkpoint, save_checkpoint
 from training.config import Objective, TrainConfig
 from training.discriminator import Adversary
@@ -41,6 +43,8 @@ from training.show import contact_sheet
 FILE: Final = "generator.pt"
 FACTS: Final = ("licence", "training_data")
 """What a bundle must say of its weights, and nobody but the user knows."""
+
+_MEASURED_STEPS: Final = 8  # whose samples give a bundle's normalisations their statistics
 
 _FREE: Final = ("steps", "save_every", "threads")
 """Fields that may differ when a run goes on: everything else would make it another run."""
@@ -97,17 +101,18 @@ class Run:
 
         Args:
             clips: prepared clips.
-            audio: checkpoint of the pretrained audio encoder.
+            audio: checkpoint of the pretrained audio encoder, or a bundle's folder.
             folder: of checkpoint and TensorBoard events.
             config: the run.
             facts: what export states of the weights: ``licence`` and ``training_data``; a run
                 that goes on keeps those it was started with where they are left out.
-            start: checkpoint of another generator of the same form, whose weights a new run
-                starts from: fine-tuning, or a second lesson.
+            start: checkpoint of another generator of the same form, or a bundle's folder, whose
+                weights a new run starts from: fine-tuning, or a second lesson.
             files: the frozen networks that the run's objective asks for.
             hardware: this process's place.
 
         Raises:
+            BundleError: a bundle that can't be trained on.
             ConfigError: no clips, an audio encoder of another size or window, a network of the
                 objective that is missing or another one, samples that the processes can't share,
                 or a checkpoint of another run.
@@ -127,9 +132,15 @@ class Run:
         if start is not None:
             self._load_start(start)
         self._load_audio(audio)
+        self._sampler = PairSampler(clips, config)
         self.model = hardware.normalised(self.model).to(hardware.device)
         self.model = self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.model.freeze_audio_encoder()
+        if start is not None and start.is_dir() and not self._path.is_file():
+            # A bundle has no statistics of its own: a step in training must begin where it stands.
+            whole = slice(0, config.clips)
+            batches = (self._samples(step, whole)[0] for step in range(1, _MEASURED_STEPS + 1))
+            measure_statistics(self.model, batches)
         learnt = [p for p in self.model.parameters() if p.requires_grad]
         self._optimiser = torch.optim.Adam(learnt, config.learning_rate, betas=config.betas)
         self._pass = hardware.shared(_Pass(self.model))
@@ -140,7 +151,6 @@ class Run:
         self.average = {n: t.detach().clone() for n, t in self.model.state_dict().items()}
         if self._path.is_file():
             self._resume()
-        self._sampler = PairSampler(clips, config)
         self._loss = GeneratorLoss(
             config.weights,
             config.generator.rows,
@@ -149,7 +159,21 @@ class Run:
         )
         self._shown: tuple[Batch, Tensor] | None = None  # the last samples and what came of them
 
+    @property
+    def path(self) -> Path:
+        """Of its checkpoint."""
+        return self._path
+
+    @property
+    def device(self) -> torch.device:
+        """That the run learns on."""
+        return self._hardware.device
+
     def _load_start(self, path: Path) -> None:
+        if path.is_dir():
+            weights = weights_for(path, self.config.generator)
+            self.model.load_state_dict({**self.model.state_dict(), **weights})
+            return
         checkpoint = load_checkpoint(path)
         if checkpoint.kind != GENERATOR or checkpoint.config != self.config.generator.to_dict():
             raise ConfigError(
@@ -159,6 +183,10 @@ class Run:
         self.model.load_state_dict(checkpoint.model)
 
     def _load_audio(self, path: Path) -> None:
+        if path.is_dir():
+            weights = audio_weights_for(path, self.model.audio_encoder, self.config.placement)
+            self.model.audio_encoder.load_state_dict(weights)
+            return
         checkpoint = load_checkpoint(path)
         if checkpoint.kind != "audio":
             raise ConfigError(f"{path} holds a {checkpoint.kind}, not an audio encoder.")
@@ -193,7 +221,7 @@ class Run:
         """Refuse the checkpoint of another run."""
         kept = self.config.to_dict()
         plain = replace(
-            self.config, objective=Objective(), accumulate=1, precision="fp32"
+            self.config, objective=Objective(), accumulate=1, precision="fp32", statistics="batch"
         ).to_dict()  # what a checkpoint that lacks these was made with
         stored = plain | checkpoint.training["config"]
         differs = sorted(k for k in kept if k not in _FREE and stored.get(k) != kept[k])
@@ -205,15 +233,25 @@ class Run:
                 " folder with -o."
             )
 
-    def train(self) -> Path:
-        """Go on to the last step; returns the checkpoint's path."""
+    def train(self, limit_s: float = math.inf) -> Path:
+        """Go on to the last step; returns the checkpoint's path.
+
+        Args:
+            limit_s: stop after a step that ends later than this, for runs of one process; the run
+                goes on from there as from any checkpoint.
+        """
         log = SummaryWriter(str(self._folder)) if self._hardware.writes else None
         started, first = time.monotonic(), self.step
         self.model.train()
-        while self.step < self.config.steps:
+        if self.config.statistics == "fixed":
+            for module in self.model.modules():
+                if isinstance(module, _BatchNorm):
+                    module.eval()
+        last = False
+        while self.step < self.config.steps and not last:
             self.step += 1
             losses = self.train_step(self.step)
-            last = self.step == self.config.steps
+            last = self.step == self.config.steps or time.monotonic() - started > limit_s
             if self.step % 50 == 0 or last:
                 values = self._hardware.mean(losses)
                 seconds = (time.monotonic() - started) / (self.step - first)

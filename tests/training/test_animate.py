@@ -8,7 +8,14 @@ from numpy.typing import NDArray
 from engine.errors import ConfigError, NoFaceError
 from engine.face_models import FaceModels
 from engine.lips import correlation, mouth_opening
-from training.animate import animate, animate_frame, closed_frame, still_of
+from training.animate import (
+    INNER_LIPS,
+    animate,
+    animate_frame,
+    between_lips,
+    closed_frame,
+    still_of,
+)
 from training.bench import openings
 from training.clips import find_clips, is_held_out, read_clip
 
@@ -75,6 +82,40 @@ def test_clips_are_made_of_what_may_be_learnt_from(
         assert not is_held_out(clip.info.name)
         np.testing.assert_array_equal(clip.audio, source.audio)
         assert (clip.crops != source.crops).any()
+
+
+def test_pictures_make_further_people_by_twos(
+    astronaut: NDArray[np.uint8], ann: list[Path], tmp_path: Path
+) -> None:
+    for name, picture in (("ida", astronaut), ("zoe", astronaut[:, ::-1])):
+        cv2.imwrite(str(tmp_path / f"{name}.png"), picture[..., ::-1].copy())
+    pictures = [tmp_path / "ida.png", tmp_path / "zoe.png"]
+    out = tmp_path / "stills"
+    assert animate(pictures, ann[0].parent, out, clips_each=1, blends=5) == []
+    faces = {
+        read_clip(folder).info.speaker: read_clip(folder).crops[0] for folder in find_clips(out)
+    }
+    assert set(faces) == {"ida", "zoe", "ida-zoe"}  # no pair twice
+    assert (faces["ida-zoe"] != faces["ida"]).any()
+
+
+def test_teeth_are_lit_like_the_face_around_them(
+    astronaut: NDArray[np.uint8], face_models: FaceModels, ann: list[Path]
+) -> None:
+    still, mesh = still_of(astronaut, face_models, 96)
+    clip = read_clip(ann[0])
+    meshes = clip.mesh.astype(np.float32)
+    widest = int(np.argmax([mouth_opening(m) for m in meshes]))
+    shut = meshes[closed_frame(clip)]
+
+    def inside(light: NDArray[np.float64]) -> NDArray[np.float64]:
+        lit = np.clip(still * light, 0, 255).astype(np.uint8)
+        made, moved = animate_frame(lit, mesh, clip.crops[widest], meshes[widest], shut)
+        share = between_lips(moved[list(INNER_LIPS), :2], 96)
+        return np.asarray((share * made).sum(axis=(0, 1)) / share.sum())
+
+    plain, blue = inside(np.ones(3)), inside(np.array([0.6, 0.7, 1.0]))
+    np.testing.assert_allclose(blue / plain, [0.6, 0.7, 1.0], atol=0.05)
 
 
 def test_more_clips_than_there_are_is_refused(ann: list[Path], tmp_path: Path) -> None:

@@ -55,14 +55,6 @@ def test_perfect_frames_cost_nothing(frames: Tensor, mesh: Tensor) -> None:
     assert loss_of()(rgb, frames, mesh, mesh).total.item() == 0.0
 
 
-def test_total_is_the_weighted_sum_of_the_terms(frames: Tensor, mesh: Tensor) -> None:
-    output = warp_output(1 - frames, flow=torch.linspace(-3, 3, SIDE), mask=0.4)
-    weights = {"pixel": 2.0, "gradient": 0.3, "flow": 0.7, "rough": 0.5, "mask": 0.9, "paint": 0.4}
-    terms = loss_of(**weights)(output, frames, mesh, mesh + 1).scalars()
-    assert all(terms[name] > 0 for name in weights)
-    assert terms["total"] == pytest.approx(sum(weights[n] * terms[n] for n in weights), rel=1e-5)
-
-
 @pytest.fixture
 def open_mouth() -> Tensor:
     """Lips in LIPS_BOX, a wide open ellipse between them."""
@@ -75,6 +67,14 @@ def open_mouth() -> Tensor:
     mesh[[*UPPER_OUTER_LIP]] = mesh[[*UPPER_INNER_LIP]]
     mesh[[*LOWER_OUTER_LIP]] = mesh[[*LOWER_INNER_LIP]]
     return mesh.repeat(2, 1, 1)
+
+
+def test_total_is_the_weighted_sum_of_the_terms(frames: Tensor, open_mouth: Tensor) -> None:
+    output = warp_output(1 - frames, flow=torch.linspace(-3, 3, SIDE), mask=0.4)
+    weights = {"pixel": 2.0, "gradient": 0.3, "flow": 0.7, "rough": 0.5, "mask": 0.9, "paint": 0.4}
+    terms = loss_of(**weights)(output, frames, open_mouth, open_mouth + 1).scalars()
+    assert all(terms[name] > 0 for name in weights)
+    assert terms["total"] == pytest.approx(sum(weights[n] * terms[n] for n in weights), rel=1e-5)
 
 
 def masked(frames: Tensor, inside: float, outside: float) -> GeneratorOutput:
@@ -107,7 +107,24 @@ def test_paint_is_judged_between_open_lips_alone(frames: Tensor, open_mouth: Ten
         loss_of()(output._replace(paint=p), frames, open_mouth, open_mouth).paint.item()
         for p in (beside, between)
     ]
-    assert costs == pytest.approx([0.0, 0.1], abs=1e-5)
+    assert costs[0] == pytest.approx(0.0, abs=1e-5)
+    assert costs[1] == pytest.approx(0.1, rel=0.3)
+
+
+def test_teeth_too_dark_and_a_gap_too_bright_cost_most(frames: Tensor, open_mouth: Tensor) -> None:
+    output = warp_output(frames)
+    assert output.paint is not None
+    middle = int(sum(LIPS_BOX[1::2]) / 2) - ROWS[0]
+
+    def cost(rows: slice, off: float) -> float:
+        paint = output.paint.clone() if output.paint is not None else frames
+        paint[..., rows, :] += off
+        losses = loss_of()(output._replace(paint=paint), frames, open_mouth, open_mouth)
+        return losses.paint.item()
+
+    upper, lower = slice(0, middle - 1), slice(middle + 2, None)
+    assert cost(upper, -0.1) > 1.5 * cost(upper, 0.1)
+    assert cost(lower, 0.1) > cost(lower, -0.1)
 
 
 def pixel_cost(frames: Tensor, mesh: Tensor, x: int, y: int) -> float:

@@ -96,6 +96,23 @@ def test_frames_follow_each_other_in_one_clip_of_the_references_speaker(clips: P
         assert (frames[:, 0, 0] // 3 == references[:, 0] // 3).all()  # three clips a speaker
 
 
+def test_short_clip_without_another_gives_a_reference_beside_the_painted_frames(
+    tmp_path: Path,
+) -> None:
+    frames, name = 29, held_out_names(1, held_out=False)[0]
+    crops = np.zeros((frames, 96, 96, 3), np.uint8)
+    crops[:, 0, 0, 1] = np.arange(frames)
+    openings = np.abs(np.arange(frames, dtype=np.float32) - 14)  # shut in the middle
+    info = ClipInfo(name=name, speaker="zoe", source=name, frames=frames, resolution=96, crop={})
+    samples = np.zeros(frames * 640, np.float32)
+    write_clip(tmp_path / name, info, crops, mesh_with_openings(openings), samples)
+    sampler = PairSampler(tmp_path, replace(CONFIG, speakers={"*": 1.0}))
+    for step in range(10):
+        batch = sampler.draw(step)
+        middle = labels(batch.frames).reshape(8, 5, 2)[:, 2, 1]
+        assert np.abs(labels(batch.identity)[:, 1] - middle).min() >= 7
+
+
 def test_reference_has_a_shut_mouth_and_is_a_second_away_or_of_another_clip(clips: Path) -> None:
     sampler = PairSampler(clips, CONFIG)
     same_clip = 0
@@ -158,3 +175,16 @@ def test_speaker_without_clips_is_refused(clips: Path, speakers: dict[str, float
 def test_nobody_else_is_refused(clips: Path) -> None:
     with pytest.raises(ConfigError, match=r"no clips of the speaker '\*'"):
         PairSampler(clips / "ann", CONFIG)
+
+
+def test_widely_open_mouths_are_drawn_more_often_where_the_run_asks(toy_clips: Path) -> None:
+    def mean_gap(share: float) -> float:
+        sampler = PairSampler(toy_clips, replace(CONFIG, open_share=share, silent_share=0.0))
+        gaps = [
+            mouth_opening(np.pad(mesh.numpy(), ((0, 0), (0, 1))))
+            for step in range(1, 11)
+            for mesh in sampler.draw(step).mesh
+        ]
+        return float(np.mean(gaps))
+
+    assert mean_gap(1.0) > 1.2 * mean_gap(0.0)

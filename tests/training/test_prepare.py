@@ -1,4 +1,5 @@
 import json
+import shutil
 from fractions import Fraction
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from engine.lips import correlation, mouth_opening
 from engine.media import VideoWriter, read_audio
 from tests.training.toys import FRAMES, RATE, SIDE, opening_at, pictures, syllables, tone
 from training.clips import FPS, read_clip
-from training.prepare import Skipped, find_videos, prepare, prepare_clip, summary
+from training.prepare import Skipped, prepare, prepare_clip, summary
 
 pytestmark = pytest.mark.models
 
@@ -47,7 +48,7 @@ def test_report_says_what_was_skipped_and_why_and_the_rest_is_prepared_once(
     write(source / "wall.mp4", [np.full((SIDE, SIDE, 3), 90, np.uint8)] * FRAMES)
     (source / "notes.txt").write_text("no video")
 
-    skipped = prepare(source, out, workers=2)
+    skipped = prepare(source, out, workers=2).skipped
     assert {Path(s.path).name for s in skipped} == {"broken.mp4", "wall.mp4"}
     assert json.loads((out / "skipped.json").read_text()) == [
         {"path": s.path, "reason": s.reason} for s in skipped
@@ -116,21 +117,25 @@ def test_short_clip_is_refused(toy_faces: Faces, tmp_path: Path) -> None:
         prepare_clip(write(tmp_path / "short.mp4", film), tmp_path / "short", "ann", 96)
 
 
-def test_only_videos_are_found(tmp_path: Path) -> None:
-    with pytest.raises(MediaError, match="is not a folder"):
-        find_videos(tmp_path / "none")
-    (tmp_path / "a.txt").touch()
-    with pytest.raises(MediaError, match="holds no videos"):
-        find_videos(tmp_path)
-    (tmp_path / "b").mkdir()
-    for name in ("z.MP4", "b/a.mkv"):
-        (tmp_path / name).touch()
-    assert find_videos(tmp_path) == [tmp_path / "b/a.mkv", tmp_path / "z.MP4"]
-
-
 def test_summary_counts_reasons() -> None:
     skipped = [Skipped(f"{n}.mp4", f"{n}.mp4 is shorter than 2 s.") for n in "ab"]
     skipped.append(Skipped("c.mp4", "c.mp4 has no sound."))
+    offsets = "has its sound early or late ({} frames, confidence 0.70)."
+    skipped += [Skipped(f"{n}.mp4", f"{n}.mp4 {offsets.format(n)}") for n in range(3)]
     lines = summary(skipped).splitlines()
-    assert lines[0].startswith("skipped 3")
-    assert lines[1:] == ["  2 x is shorter than 2 s.", "  1 x has no sound."]
+    assert lines[0].startswith("skipped 6")
+    assert lines[1:] == [
+        "  3 x has its sound early or late.",
+        "  2 x is shorter than 2 s.",
+        "  1 x has no sound.",
+    ]
+
+
+def test_clip_of_an_older_release_is_read(toy_clips: Path, tmp_path: Path) -> None:
+    old = tmp_path / "old"
+    shutil.copytree(sorted((toy_clips / "ann").iterdir())[0], old)
+    facts = json.loads((old / "clip.json").read_text())
+    for later in ("split", "offset", "offset_confidence", "offset_treatment"):
+        assert facts.pop(later) is None  # nothing was asked for
+    (old / "clip.json").write_text(json.dumps(facts))
+    assert read_clip(old).info.offset_treatment is None

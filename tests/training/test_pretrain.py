@@ -4,13 +4,17 @@ from contextlib import redirect_stdout
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 
 from engine.errors import ConfigError
 from training.audio_encoder import AudioEncoder
 from training.checkpoint import load_checkpoint
+from training.clips import find_clips, is_held_out, read_clip
 from training.pretrain import PretrainConfig, pretrain
+from training.voices import Voice
 
 pytestmark = pytest.mark.models
 
@@ -70,6 +74,26 @@ def test_second_lesson_starts_from_the_first(
     pretrain(toy_clips, tmp_path, again)
     _, heard = last_line(capsys.readouterr().out)
     assert heard == pytest.approx(last_line(lesson[1])[1], abs=0.1)
+
+
+def test_clips_are_spoken_by_other_voices_but_for_those_that_judge(
+    toy_clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    voices: list[Voice] = []
+
+    def noted(samples: NDArray[np.float32], voice: Voice) -> NDArray[np.float32]:
+        voices.append(voice)
+        return np.zeros_like(samples)
+
+    monkeypatch.setattr("training.pretrain.change_voice", noted)
+    muted = replace(CONFIG, steps=2, voices=2, voices_share=1.0)
+    muted_path = pretrain(toy_clips, tmp_path / "muted", muted)
+    clips = [read_clip(folder) for folder in find_clips(toy_clips)]
+    learnt = [c for c in clips if c.info.speaker == "ann" and not is_held_out(c.info.name)]
+    assert len(voices) == 2 * len(learnt) == len(set(voices))
+    plain_path = pretrain(toy_clips, tmp_path / "plain", replace(muted, voices_share=0.0))
+    muted_model, plain_model = (load_checkpoint(p).model for p in (muted_path, plain_path))
+    assert any((muted_model[name] != value).any() for name, value in plain_model.items())
 
 
 @pytest.mark.parametrize(

@@ -8,11 +8,11 @@ import pytest
 import torch
 
 from engine.errors import ConfigError
-from export.__main__ import build_model
 from training.audio_encoder import AudioEncoder
 from training.checkpoint import load_checkpoint, save_checkpoint
 from training.config import RUNS, TrainConfig, run_named
 from training.generator import GeneratorConfig
+from training.painter import build_model
 from training.train import Run, generate, learning_rate
 
 pytestmark = pytest.mark.models

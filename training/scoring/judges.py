@@ -13,9 +13,10 @@ from torch import nn
 from engine.bundle import MANIFEST, load_bundle
 from engine.errors import ConfigError
 from engine.files import sha256_of
-from engine.lip_expert import Alone, LipExpert
+from engine.lip_expert import Alone, Expert, LipExpert
 from training.public_networks import KINDS, restore
 from training.scoring.inception import Inception
+from training.scoring.torch_expert import TorchExpert
 from training.syncnet import SyncNet
 from training.wav2lip import SyncNetColour
 from training.weights import load_weights
@@ -28,12 +29,14 @@ class JudgeFiles:
     """Where judges come from, so that another process can open them too.
 
     Attributes:
-        bundles: folders of bundles with lip experts, the first of which gives scores.
+        experts: lip experts as training has made or imported them.
+        bundles: folders of bundles with lip experts. The first expert of all gives scores.
         syncnet: imported weights of SyncNet v2.
         colour: of Wav2Lip's lip expert.
         inception: of the Inception of FID.
     """
 
+    experts: tuple[Path, ...] = ()
     bundles: tuple[Path, ...] = ()
     syncnet: Path | None = None
     colour: Path | None = None
@@ -45,7 +48,7 @@ class Judges:
     """What is there to judge with.
 
     Attributes:
-        expert: the lip expert of a bundle, for AVSu, AVSm and AVSv.
+        expert: a lip expert, for AVSu, AVSm and AVSv.
         more_experts: others, for studies.
         syncnet: SyncNet v2, for LSE-C and LSE-D.
         colour: Wav2Lip's lip expert, for studies.
@@ -54,8 +57,8 @@ class Judges:
         files: where they come from; None where they were not opened by :func:`open_judges`.
     """
 
-    expert: LipExpert | None = None
-    more_experts: tuple[LipExpert, ...] = ()
+    expert: Expert | None = None
+    more_experts: tuple[Expert, ...] = ()
     syncnet: SyncNet | None = None
     colour: SyncNetColour | None = None
     inception: Inception | None = None
@@ -63,7 +66,7 @@ class Judges:
     files: JudgeFiles | None = None
 
     @property
-    def experts(self) -> tuple[LipExpert, ...]:
+    def experts(self) -> tuple[Expert, ...]:
         """Every lip expert."""
         return (*(() if self.expert is None else (self.expert,)), *self.more_experts)
 
@@ -73,19 +76,20 @@ def open_judges(files: JudgeFiles) -> Judges:
 
     Raises:
         BundleError: a bundle can't be read, or has no lip expert.
-        ConfigError: weights can't be read, or are of another network; two experts have one name.
+        ConfigError: an expert's file holds none; weights can't be read, or are of another
+            network; two experts have one name.
     """
     bundles = [load_bundle(folder) for folder in files.bundles]
     names: dict[str, str] = {}
-    experts = [LipExpert(bundle) for bundle in bundles]
-    for bundle, expert in zip(bundles, experts, strict=True):
-        name = f"lip expert, {expert.facts.name}"
+    experts: list[Expert] = [TorchExpert(path) for path in files.experts]
+    whence = [f"SHA-256 {sha256_of(path)}" for path in files.experts]
+    experts += [LipExpert(bundle) for bundle in bundles]
+    whence += [f"of the bundle with SHA-256 {sha256_of(b.folder / MANIFEST)}" for b in bundles]
+    for expert, text in zip(experts, whence, strict=True):
+        name = f"lip expert, {expert.name}"
         if name in names:
-            raise ConfigError(
-                f"Two bundles carry a lip expert named {expert.facts.name!r}: leave one out."
-            )
-        digest = sha256_of(bundle.folder / MANIFEST)
-        names[name] = f"of the bundle with SHA-256 {digest}"
+            raise ConfigError(f"Two lip experts have the name {expert.name!r}: leave one out.")
+        names[name] = text
 
     def load(path: Path | None, kind: type[Network]) -> Network | None:
         if path is None:
@@ -120,7 +124,7 @@ class Embedded:
         watched: float32 (T, D).
     """
 
-    expert: LipExpert
+    expert: Expert
     watched: NDArray[np.float32]
 
     def alone(self, sound: NDArray[np.float32]) -> Alone:

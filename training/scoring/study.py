@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from engine.errors import ConfigError, MediaError
 from engine.filterbank import ROW_SAMPLES
-from engine.lip_expert import LipExpert
+from engine.lip_expert import Expert
 from engine.lip_sync import frame_cosines
 from engine.mel import COLUMNS_PER_S, cut_windows, log_mel
 from training.clips import FPS
@@ -163,7 +163,7 @@ def run_study(
             continue
         asked = dict(who)
         if pair is not None:
-            asked |= {e.facts.name: _beside(e, film, pair) for e in judges.experts}
+            asked |= {e.name: _beside(e, film, pair) for e in judges.experts}
         for judge, sees in asked.items():
             for amount, values in _under(kind, sees, film, sound):
                 for quantity, each in values.items():
@@ -205,7 +205,7 @@ def _under(
 
 
 def _judges(judges: Judges) -> dict[str, Sees]:
-    found = {expert.facts.name: _lip_expert(expert) for expert in judges.experts}
+    found = {expert.name: _lip_expert(expert) for expert in judges.experts}
     if judges.colour is not None:
         found["SyncNet on colours"] = _colour(judges.colour)
     if judges.syncnet is not None:
@@ -219,7 +219,7 @@ def _with_loss(cosines: NDArray[np.float32]) -> Values:
     return {"cosine": cosines.astype(np.float64), "loss": loss}
 
 
-def _lip_expert(expert: LipExpert) -> Sees:
+def _lip_expert(expert: Expert) -> Sees:
     """AVSu of each frame."""
 
     def see(film: Film, moved: Moved) -> Hears:
@@ -234,7 +234,7 @@ def _lip_expert(expert: LipExpert) -> Sees:
     return see
 
 
-def _beside(expert: LipExpert, true: Film, made: Film) -> Sees:
+def _beside(expert: Expert, true: Film, made: Film) -> Sees:
     """AVSu of the true lips, AVSm and AVSv of generated ones, of which the latter are displaced."""
     regions = expert.embed_regions(true.regions())
 

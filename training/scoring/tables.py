@@ -49,7 +49,8 @@ def paper_rows(scores: Scores) -> Rows:
     ]
 
 
-def _tables(scores: Scores) -> list[tuple[str, tuple[str, ...], Rows]]:
+def tables(scores: Scores) -> list[tuple[str, tuple[str, ...], Rows]]:
+    """The paper's table, what stands beside it, and its intervals: title, heads, rows of each."""
     paper = "Method", *(_head(METRICS[name]) for name in PAPER)
     more = "Method", "clips", "frames", "lost", *(_head(METRICS[name]) for name in MORE)
     others: Rows = [
@@ -84,7 +85,8 @@ def missing(scores: Scores) -> list[str]:
     ]
 
 
-def _notes(scores: Scores) -> list[str]:
+def notes(scores: Scores) -> list[str]:
+    """What is to be known of the tables, a line each."""
     return [
         *missing(scores),
         *(f"{name}: {text}" for name, text in scores.judges.items()),
@@ -97,18 +99,18 @@ def _notes(scores: Scores) -> list[str]:
 
 def show(scores: Scores, console: Console) -> None:
     """Print the tables and what is to be known of them."""
-    for title, heads, rows in _tables(scores):
+    for title, heads, rows in tables(scores):
         show_table(console, title, heads, rows)
-    for line in _notes(scores):
+    for line in notes(scores):
         print_line(console, line)
 
 
 def to_markdown(scores: Scores) -> str:
     """The tables as Markdown."""
     lines = []
-    for title, heads, rows in _tables(scores):
+    for title, heads, rows in tables(scores):
         lines += markdown_table(title, heads, rows)
-    return "\n".join([*lines, *(f"- {line}" for line in _notes(scores)), ""])
+    return "\n".join([*lines, *(f"- {line}" for line in notes(scores)), ""])
 
 
 def to_json(scores: Scores) -> dict[str, Any]:

@@ -100,7 +100,7 @@ def test_delayed_sound_fits_less_and_displaced_faces_nearly_as_well(
 def test_every_lip_expert_is_asked(truth: Path, judges: Judges) -> None:
     assert judges.expert is not None
     other = copy(judges.expert)
-    other.facts = replace(judges.expert.facts, name="another")
+    other.name = "another"
     study = run_study("stability", truth, replace(judges, more_experts=(other,)), clips=1)
     found = {p.judge: p.estimate.value for p in study.points if p.quantity == "cosine"}
     assert list(found) == [EXPERT, "another"]
