@@ -146,7 +146,7 @@ def test_short_video_is_one_sentence(
     assert main(words(tmp_path / "short.mp4", tiny_bundle, tmp_path / "run")) == 2
     error = capsys.readouterr().err
     assert error.count("\n") == 1
-    assert "short.mp4: 5 s of a face with its sound can be used, but at least 10" in error
+    assert "short.mp4: 3 s of a face with its sound can be used, but at least 10" in error
     assert not (tmp_path / "run" / "pieces").exists()
 
 
