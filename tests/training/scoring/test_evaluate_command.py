@@ -86,7 +86,7 @@ def test_wrong_inputs_are_one_sentence(
     assert "Two systems have one name" in fail(capsys, *score, truth.parent / "x" / ".." / "same")
     assert "Scores come from one" in fail(capsys, *score, "--expert", STARTER, STARTER)
     study = ["evaluate", "--truth", truth, "--study", "scale", "--expert", STARTER, STARTER]
-    assert "named 'starter expert': leave one out" in fail(capsys, *study)
+    assert "have the name 'starter expert': leave one out" in fail(capsys, *study)
     assert "no weights at" in fail(capsys, *score, "--syncnet", tmp_path / "no.safetensors")
     assert "does not exist" in fail(capsys, *score, "--sheet", tmp_path / "no" / "o.png")
     assert "ends with .png" in fail(capsys, *score, "--sheet", tmp_path / "o.jpg")
