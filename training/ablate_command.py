@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from engine.errors import ConfigError
-from training.terminal import count, progress
+from training.terminal import add_out, add_score_weights, count, progress
 
 if TYPE_CHECKING:
     from training.config import TrainConfig
@@ -45,14 +45,7 @@ def add_ablate(
         required=True,
         help="AV-HuBERT that teaches: what expert or import has made",
     )
-    command.add_argument(
-        "-o",
-        "--out",
-        metavar="FOLDER",
-        type=Path,
-        required=True,
-        help="folder of the runs, their videos, ablation.json and ablation.md",
-    )
+    add_out(command, "FOLDER", "folder of the runs, their videos, ablation.json and ablation.md")
     command.add_argument(
         "--start", metavar="GENERATOR.pt", type=Path, help="begin every form with these weights"
     )
@@ -89,12 +82,7 @@ def add_ablate(
         help="lip experts that had no part in training: what expert or import has made, or a"
         " bundle's folder",
     )
-    judges.add_argument(
-        "--syncnet", metavar="WEIGHTS", type=Path, help="imported SyncNet v2, for LSE-C and LSE-D"
-    )
-    judges.add_argument(
-        "--inception", metavar="WEIGHTS", type=Path, help="imported Inception of FID"
-    )
+    add_score_weights(judges)
     judges.add_argument(
         "--clips",
         dest="judged",

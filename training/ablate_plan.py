@@ -23,6 +23,7 @@ from training.pairs import OTHERS
 from training.scoring.judges import JudgeFiles
 from training.scoring.systems import named_videos
 from training.tables import write_values
+from training.terminal import make_folder
 
 TITLES: Final[Mapping[SyncForm, str]] = {
     "none": "No lip-sync loss (not in the paper)",
@@ -170,12 +171,7 @@ def keep_plan(path: Path, plan: Mapping[str, Any]) -> None:
                 " what has changed, or name another folder with -o."
             )
         return
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigError(
-            f"The folder {path.parent} can't be made ({error.strerror}); name another with -o."
-        ) from error
+    make_folder(path.parent)
     write_values(path, wanted)
 
 

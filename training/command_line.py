@@ -10,7 +10,7 @@ from training.evaluate_command import add_evaluate
 from training.personalize_command import add_personalize
 from training.prepare_command import add_prepare
 from training.shards_command import add_shards
-from training.terminal import count, whole_number
+from training.terminal import add_out, add_resolution, count, whole_number
 
 
 def parser() -> argparse.ArgumentParser:
@@ -29,7 +29,7 @@ def parser() -> argparse.ArgumentParser:
         "pictures", metavar="PICTURES", type=Path, nargs="*", help="pictures, or folders of them"
     )
     command.add_argument("clips", metavar="PREPARED", type=Path, help="one speaker's clips")
-    _add_out(command, "FOLDER", "folder of the new clips, such as PREPARED/stills")
+    add_out(command, "FOLDER", "folder of the new clips, such as PREPARED/stills")
     command.add_argument(
         "--portrait",
         action="store_true",
@@ -49,7 +49,7 @@ def parser() -> argparse.ArgumentParser:
         default=0,
         help="faces to make besides, each of two of the pictures (default: %(default)s)",
     )
-    _add_resolution(command)
+    add_resolution(command)
     command.add_argument(
         "--seed", metavar="N", type=whole_number, default=0, help="of chance (default: 0)"
     )
@@ -62,7 +62,7 @@ def parser() -> argparse.ArgumentParser:
         description="Teach the audio encoder to hear the shape of the mouth.",
     )
     command.add_argument("clips", metavar="PREPARED", type=Path, help="prepared clips")
-    _add_out(command, "RUN", "folder of the run: audio.pt and TensorBoard events")
+    add_out(command, "RUN", "folder of the run: audio.pt and TensorBoard events")
     _add_run(command)
     command.add_argument(
         "--speakers",
@@ -104,7 +104,7 @@ def parser() -> argparse.ArgumentParser:
         required=True,
         help="what pretrain has made, or a bundle's folder",
     )
-    _add_out(command, "RUN", "folder of the run: generator.pt and TensorBoard events")
+    add_out(command, "RUN", "folder of the run: generator.pt and TensorBoard events")
     _add_run(command)
     command.add_argument(
         "--start",
@@ -117,7 +117,7 @@ def parser() -> argparse.ArgumentParser:
     _add_facts(command)
 
     command = add_personalize(commands)
-    _add_out(command, "RUN", "folder of the run: generator.pt, the table and TensorBoard events")
+    add_out(command, "RUN", "folder of the run: generator.pt, the table and TensorBoard events")
     _add_numbers(command)
     _add_objective(command)
     _add_hardware(command)
@@ -130,7 +130,7 @@ def parser() -> argparse.ArgumentParser:
         " videos belong in a folder of their own. What is prepared already is kept.",
     )
     command.add_argument("videos", metavar="VIDEOS", type=Path, help="folder of videos")
-    _add_out(command, "REGIONS", "folder of prepared mouth regions")
+    add_out(command, "REGIONS", "folder of prepared mouth regions")
     command.add_argument("--workers", metavar="N", type=count, help="processes (default: cores)")
 
     command = commands.add_parser(
@@ -140,7 +140,7 @@ def parser() -> argparse.ArgumentParser:
         " a run that was stopped.",
     )
     command.add_argument("regions", metavar="REGIONS", type=Path, help="prepared mouth regions")
-    _add_out(command, "RUN", "folder of the run: expert.pt and TensorBoard events")
+    add_out(command, "RUN", "folder of the run: expert.pt and TensorBoard events")
     command.add_argument(
         "--judge",
         metavar="CLIP",
@@ -171,7 +171,7 @@ def parser() -> argparse.ArgumentParser:
         " AV-HuBERT, SyncNet v2 or TalkLip. Nothing in the file is run.",
     )
     command.add_argument("checkpoint", metavar="FILE", type=Path, help="as its publishers give it")
-    _add_out(command, "OUT.safetensors", "file of the weights")
+    add_out(command, "OUT.safetensors", "file of the weights")
     command.add_argument(
         "--licence", metavar="TEXT", help="of these weights (default: the public ones')"
     )
@@ -184,20 +184,6 @@ def parser() -> argparse.ArgumentParser:
     _add_other_terms(command.add_argument_group("the other terms, the same for every form"))
     _add_hardware(command)
     return whole
-
-
-def _add_out(command: argparse.ArgumentParser, metavar: str, text: str) -> None:
-    command.add_argument("-o", "--out", metavar=metavar, type=Path, required=True, help=text)
-
-
-def _add_resolution(command: argparse.ArgumentParser) -> None:
-    command.add_argument(
-        "--resolution",
-        metavar="PX",
-        type=count,
-        default=96,
-        help="side of the crops (default: %(default)s)",
-    )
 
 
 def _add_run(command: argparse.ArgumentParser) -> None:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 from engine.bundle import STARTER
 from engine.errors import ConfigError
-from training.terminal import check_folders, count, progress, whole_number
+from training.terminal import add_score_weights, check_folders, count, progress, whole_number
 
 if TYPE_CHECKING:
     from training.scoring.judges import Judges
@@ -107,12 +107,7 @@ def _add_videos(group: argparse._ArgumentGroup) -> None:
         help="bundle whose lip expert gives AVSu, AVSm and AVSv (default: the starter); a study"
         " takes several",
     )
-    group.add_argument(
-        "--syncnet", metavar="WEIGHTS", type=Path, help="imported SyncNet v2, for LSE-C and LSE-D"
-    )
-    group.add_argument(
-        "--inception", metavar="WEIGHTS", type=Path, help="imported Inception of FID"
-    )
+    add_score_weights(group)
     group.add_argument(
         "--codec-kbps",
         metavar="N",

@@ -33,6 +33,7 @@ from training.painter import TorchPainter
 from training.pieces import Pieces, cut_pieces
 from training.prepare import find_videos
 from training.tables import write_values
+from training.terminal import make_folder
 from training.train import FILE, Run
 
 JSON: Final = "before-after.json"
@@ -86,12 +87,7 @@ class Personalization:
             MediaError: a video can't be read, or all show too little of a face.
             ConfigError: the folder can't be written.
         """
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise ConfigError(
-                f"The folder {self.folder} can't be made ({error.strerror}); name another."
-            ) from error
+        make_folder(self.folder)
         pieces = cut_pieces(
             self._videos,
             self.folder / _PIECES,

@@ -10,7 +10,7 @@ from engine.bundle import STARTER
 from engine.errors import ConfigError
 from training.layouts import LAYOUTS
 from training.offsets import POLICIES, TREATMENTS
-from training.terminal import count
+from training.terminal import add_out, add_resolution, count
 
 
 def add_prepare(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -23,14 +23,7 @@ def add_prepare(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
         " What is prepared already is kept.",
     )
     command.add_argument("videos", metavar="VIDEOS", type=Path, help="folder of the videos")
-    command.add_argument(
-        "-o",
-        "--out",
-        metavar="PREPARED",
-        type=Path,
-        required=True,
-        help="folder of prepared clips",
-    )
+    add_out(command, "PREPARED", "folder of prepared clips")
     command.add_argument(
         "--layout", choices=LAYOUTS, default="own", help="how they lie (default: %(default)s)"
     )
@@ -54,13 +47,7 @@ def add_prepare(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
         type=Path,
         help="bundle whose lip expert finds offsets (default: the starter)",
     )
-    command.add_argument(
-        "--resolution",
-        metavar="PX",
-        type=count,
-        default=96,
-        help="side of the crops (default: %(default)s)",
-    )
+    add_resolution(command)
     command.add_argument("--workers", metavar="N", type=count, help="processes (default: cores)")
 
 

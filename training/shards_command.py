@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import Final
 
-from training.terminal import count, whole_number
+from training.terminal import add_out, count, whole_number
 
 SIZE_MB: Final = 256
 
@@ -23,9 +23,7 @@ def add_shards(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         " command goes on where it was stopped.",
     )
     command.add_argument("clips", metavar="PREPARED", type=Path, help="prepared clips")
-    command.add_argument(
-        "-o", "--out", metavar="SHARDS", type=Path, required=True, help="folder of the shards"
-    )
+    add_out(command, "SHARDS", "folder of the shards")
     command.add_argument(
         "--size",
         metavar="MB",

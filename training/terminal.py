@@ -1,4 +1,4 @@
-"""What commands share: numbers of the command line, checks of outputs, and a bar."""
+"""What commands share: arguments and their numbers, folders of outputs, and a bar."""
 
 from __future__ import annotations
 
@@ -22,6 +22,46 @@ def count(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1")
     return int(text)
+
+
+def add_out(command: argparse.ArgumentParser, metavar: str, text: str) -> None:
+    """Add ``-o``, which a command can't do without."""
+    command.add_argument("-o", "--out", metavar=metavar, type=Path, required=True, help=text)
+
+
+def add_resolution(command: argparse.ArgumentParser) -> None:
+    """Add ``--resolution``, of crops."""
+    command.add_argument(
+        "--resolution",
+        metavar="PX",
+        type=count,
+        default=96,
+        help="side of the crops (default: %(default)s)",
+    )
+
+
+def add_score_weights(group: argparse._ArgumentGroup) -> None:
+    """Add the imported networks that some scores need."""
+    group.add_argument(
+        "--syncnet", metavar="WEIGHTS", type=Path, help="imported SyncNet v2, for LSE-C and LSE-D"
+    )
+    group.add_argument(
+        "--inception", metavar="WEIGHTS", type=Path, help="imported Inception of FID"
+    )
+
+
+def make_folder(folder: Path) -> None:
+    """Make the folder of a run, with those above it.
+
+    Raises:
+        ConfigError: it can't be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(
+            f"The folder {folder} can't be made ({error.strerror}); name another with -o."
+        ) from error
 
 
 def check_folders(*outs: Path | None) -> None:
