@@ -14,6 +14,8 @@ from types import MappingProxyType
 from typing import Any, Literal, get_args
 
 from engine.bundle_fields import Fields
+from engine.bundle_variants import PRECISIONS, EngineFile, Precision, PrecisionFacts
+from engine.bundle_weights import ExpertFacts, Weights
 from engine.crop import CropGeometry, geometry_from_dict, geometry_to_dict
 from engine.errors import BundleError
 from engine.files import sha256_of
@@ -59,41 +61,18 @@ class Graph:
         file: path inside the bundle, with ``/``.
         inputs: the inputs by name, in the graph's order.
         outputs: the outputs by name, in the graph's order.
+        variants: number format to the file that holds the graph in it, where there is one.
     """
 
     file: str
     inputs: Mapping[str, TensorSpec]
     outputs: Mapping[str, TensorSpec]
+    variants: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
-
-@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class Weights:
-    """Where the weights come from.
-
-    Attributes:
-        licence: terms under which the weights may be used.
-        training_data: what they were trained on.
-        metrics: figures by name, as measured when they were exported.
-    """
-
-    licence: str
-    training_data: str
-    metrics: Mapping[str, float] = dataclasses.field(default_factory=dict)
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class ExpertFacts:
-    """Which lip expert a bundle carries, and how what it says is to be read.
-
-    Attributes:
-        name: of the expert; every figure that it gives is reported under this name.
-        weights: where its weights come from.
-        confident: confidence at which an offset counts (:class:`engine.lip_sync.Offset`).
-    """
-
-    name: str
-    weights: Weights
-    confident: float
+    @property
+    def files(self) -> tuple[str, ...]:
+        """Every file of the graph."""
+        return self.file, *self.variants.values()
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -108,6 +87,8 @@ class Bundle:
         width: factor on its channels.
         resolution: side of the crop in px.
         rows: first output row of the crop and the row after the last.
+        trained_rows: the rows that the network was trained to paint, where the graph leaves some
+            of them out.
         masked_from: first row of the pose face that is hidden from the generator.
         fps: frames a second in training.
         k: frames of a chunk.
@@ -118,8 +99,12 @@ class Bundle:
             its own reference.
         colour_order: order of the colours inside the graphs; outside it is always RGB.
         precision: number format of the weights.
-        weights: where they come from.
+        precisions: number formats besides fp32 in which the generator may run, as they were
+            judged; bf16 needs no file of its own.
+        engines: TensorRT engines of the generator.
+        weights: where the weights come from.
         expert: the lip expert, if the bundle carries one.
+        made_from: hash of what it was exported from and of how, for an export that goes on.
         sha256: hash of every file, by path inside the bundle.
     """
 
@@ -129,6 +114,7 @@ class Bundle:
     width: float
     resolution: int
     rows: tuple[int, int]
+    trained_rows: tuple[int, int] | None = None
     masked_from: int
     fps: float
     k: int
@@ -138,12 +124,19 @@ class Bundle:
     identity_policy: IdentityPolicy = "live"
     colour_order: ColourOrder = "rgb"
     precision: str = "fp32"
+    precisions: Mapping[Precision, PrecisionFacts] = dataclasses.field(default_factory=dict)
+    engines: tuple[EngineFile, ...] = ()
     weights: Weights
     expert: ExpertFacts | None = None
+    made_from: str | None = None
     sha256: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
-    def graph_path(self, role: str) -> Path:
+    def graph_path(self, role: str, precision: str = "fp32") -> Path:
         """Return where the graph of a role lies.
+
+        Args:
+            role: the graph's.
+            precision: the number format that its file holds.
 
         Raises:
             BundleError: the bundle has no such graph.
@@ -151,7 +144,15 @@ class Bundle:
         if role not in self.graphs:
             roles = ", ".join(self.graphs)
             raise BundleError(f"{self.folder} has no {role!r} graph; it has: {roles}.")
-        return self.folder / self.graphs[role].file
+        graph = self.graphs[role]
+        if precision == "fp32":
+            return self.folder / graph.file
+        if precision not in graph.variants:
+            raise BundleError(
+                f"{self.folder} has no {role!r} graph in {precision}; export it again with"
+                f" --precision {precision}."
+            )
+        return self.folder / graph.variants[precision]
 
 
 def load_bundle(path: Path = STARTER) -> Bundle:
@@ -210,13 +211,18 @@ def write_bundle(bundle: Bundle, extra_files: Iterable[str] = ()) -> Bundle:
     Raises:
         BundleError: a file is missing, a description does not fit, or nothing can be written.
     """
-    files = sorted({graph.file for graph in bundle.graphs.values()} | set(extra_files))
+    files = sorted(
+        {file for graph in bundle.graphs.values() for file in graph.files}
+        | {engine.file for engine in bundle.engines}
+        | set(extra_files)
+    )
     content = {
         "format": FORMAT_VERSION,
         "architecture": bundle.architecture,
         "width": bundle.width,
         "resolution": bundle.resolution,
         "rows": list(bundle.rows),
+        "trained_rows": bundle.trained_rows and list(bundle.trained_rows),
         "masked_from": bundle.masked_from,
         "fps": bundle.fps,
         "k": bundle.k,
@@ -226,9 +232,12 @@ def write_bundle(bundle: Bundle, extra_files: Iterable[str] = ()) -> Bundle:
         "identity_policy": bundle.identity_policy,
         "colour_order": bundle.colour_order,
         "precision": bundle.precision,
+        "precisions": {n: dataclasses.asdict(facts) for n, facts in bundle.precisions.items()},
+        "engines": [engine.to_dict() for engine in bundle.engines],
         "graphs": {role: _graph_to_dict(graph) for role, graph in bundle.graphs.items()},
-        "weights": _weights_to_dict(bundle.weights),
-        **({} if bundle.expert is None else {"expert": _expert_to_dict(bundle.expert)}),
+        "weights": bundle.weights.to_dict(),
+        "made_from": bundle.made_from,
+        **({} if bundle.expert is None else {"expert": bundle.expert.to_dict()}),
         "sha256": {file: _sha256(_inside(bundle.folder, file)) for file in files},
     }
     target = bundle.folder / MANIFEST
@@ -246,9 +255,15 @@ def _read(root: Fields, folder: Path) -> Bundle:
     if GENERATOR not in graphs:
         raise BundleError(f"{folder} holds no generator graph; export it again.")
     sha256 = root.texts("sha256")
-    for graph in graphs.values():
-        if graph.file not in sha256:
-            raise BundleError(f"{folder} has no hash of {graph.file}; export it again.")
+    # What came later than the format: bundles without them run as they always did.
+    known = root.values
+    precisions = root.sections("precisions") if "precisions" in known else {}
+    engines = root.list_of_sections("engines") if "engines" in known else []
+    built = tuple(EngineFile.read(fields) for fields in engines)
+    named = [file for graph in graphs.values() for file in graph.files]
+    for file in (*named, *(engine.file for engine in built)):
+        if file not in sha256:
+            raise BundleError(f"{folder} has no hash of {file}; export it again.")
     resolution, rows = root.integer("resolution", least=1), root.integer_pair("rows")
     if not 0 <= rows[0] < rows[1] <= resolution:
         raise BundleError(
@@ -268,6 +283,7 @@ def _read(root: Fields, folder: Path) -> Bundle:
         width=root.number("width", above=0),
         resolution=resolution,
         rows=rows,
+        trained_rows=root.integer_pair("trained_rows") if known.get("trained_rows") else None,
         masked_from=masked_from,
         fps=root.number("fps", above=0),
         k=root.integer("k", least=1),
@@ -277,17 +293,14 @@ def _read(root: Fields, folder: Path) -> Bundle:
         identity_policy=root.choice("identity_policy", IDENTITY_POLICIES),
         colour_order=root.choice("colour_order", COLOUR_ORDERS),
         precision=root.text("precision"),
-        weights=_read_weights(root.section("weights")),
+        precisions=MappingProxyType(
+            {n: PrecisionFacts.read(precisions[n]) for n in PRECISIONS if n in precisions}
+        ),
+        engines=built,
+        weights=Weights.read(root.section("weights")),
         expert=_read_expert(root, graphs),
+        made_from=root.text("made_from") if known.get("made_from") else None,
         sha256=MappingProxyType(sha256),
-    )
-
-
-def _read_weights(fields: Fields) -> Weights:
-    return Weights(
-        licence=fields.text("licence"),
-        training_data=fields.text("training_data"),
-        metrics=MappingProxyType(fields.numbers("metrics")),
     )
 
 
@@ -301,11 +314,7 @@ def _read_expert(root: Fields, graphs: Mapping[str, Graph]) -> ExpertFacts | Non
         raise BundleError(
             f"The lip expert of this bundle lacks its {missing!r} graph; export it again."
         )
-    return ExpertFacts(
-        name=fields.text("name"),
-        weights=_read_weights(fields.section("weights")),
-        confident=fields.number("confident", above=0),
-    )
+    return ExpertFacts.read(fields)
 
 
 def _read_graph(fields: Fields) -> Graph:
@@ -313,6 +322,7 @@ def _read_graph(fields: Fields) -> Graph:
         file=fields.text("file"),
         inputs=_read_tensors(fields, "inputs"),
         outputs=_read_tensors(fields, "outputs"),
+        variants=MappingProxyType(fields.texts("variants") if "variants" in fields.values else {}),
     )
 
 
@@ -327,22 +337,6 @@ def _read_tensors(fields: Fields, name: str) -> Mapping[str, TensorSpec]:
             for tensor, spec in fields.sections(name).items()
         }
     )
-
-
-def _weights_to_dict(weights: Weights) -> dict[str, Any]:
-    return {
-        "licence": weights.licence,
-        "training_data": weights.training_data,
-        "metrics": dict(weights.metrics),
-    }
-
-
-def _expert_to_dict(expert: ExpertFacts) -> dict[str, Any]:
-    return {
-        "name": expert.name,
-        "weights": _weights_to_dict(expert.weights),
-        "confident": expert.confident,
-    }
 
 
 def _graph_to_dict(graph: Graph) -> dict[str, Any]:
@@ -360,6 +354,7 @@ def _graph_to_dict(graph: Graph) -> dict[str, Any]:
         "file": graph.file,
         "inputs": tensors(graph.inputs),
         "outputs": tensors(graph.outputs),
+        "variants": dict(graph.variants),
     }
 
 

@@ -70,6 +70,13 @@ class Fields:
             raise self._wrong(name, "a list of whole numbers from 1 or null", value)
         return tuple(value)
 
+    def integers(self, name: str) -> tuple[int, ...]:
+        """Return a field that is a list of whole numbers."""
+        value = self._get(name)
+        if not isinstance(value, list) or any(type(item) is not int for item in value):
+            raise self._wrong(name, "a list of whole numbers", value)
+        return tuple(value)
+
     def integer_pair(self, name: str) -> tuple[int, int]:
         """Return a field that is a list of two whole numbers."""
         value = self._get(name)
@@ -99,6 +106,16 @@ class Fields:
         """Return a field that is an object of objects."""
         outer = self.section(name)
         return {inner: outer.section(inner) for inner in outer.values}
+
+    def list_of_sections(self, name: str) -> list[Self]:
+        """Return a field that is a list of objects."""
+        value = self._get(name)
+        if not isinstance(value, list):
+            raise self._wrong(name, "a list of objects", value)
+        return [
+            type(self)(item, self._file, f"{self._name(name)}[{index}]")
+            for index, item in enumerate(value)
+        ]
 
     def texts(self, name: str) -> dict[str, str]:
         """Return a field that is an object of texts."""

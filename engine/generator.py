@@ -6,16 +6,17 @@ A session opens a slot with its identity reference, whose features are computed 
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
+from engine.backends.interface import Kept, Network, Variant
+from engine.backends.loading import load_network
+from engine.backends.openvino import OpenVinoNetwork
 from engine.bundle import GENERATOR, IDENTITY, Bundle, TensorSpec
 from engine.errors import BundleError, ConfigError, EngineError, EngineFullError
-from engine.network import Arrays, Network
 
-Backend = Literal["openvino"]
+FP32 = Variant("openvino", "fp32")
 
 MAX_FRAMES = 16  # of one chunk
 
@@ -40,7 +41,8 @@ class Generator:
 
     Args:
         bundle: what to run.
-        backend: the run time; ``openvino`` runs on the CPU in float32.
+        network: the bundle's generator graph on some run time; OpenVINO in float32 where it is
+            left out. The identity encoder, which runs once per reference, is always that.
         threads: processor threads of one call, from 1.
         slots: sessions open at the same time, from 1.
 
@@ -51,22 +53,24 @@ class Generator:
     """
 
     def __init__(
-        self, bundle: Bundle, *, backend: Backend = "openvino", threads: int = 2, slots: int = 8
+        self,
+        bundle: Bundle,
+        *,
+        network: Network | None = None,
+        threads: int = 2,
+        slots: int = 8,
     ) -> None:
-        if backend not in get_args(Backend):
-            allowed = ", ".join(get_args(Backend))
-            raise ConfigError(f"backend must be one of {allowed}, not {backend!r}.")
         for name, value in (("threads", threads), ("slots", slots)):
             if value < 1:
                 raise ConfigError(f"{name} must be at least 1, not {value}.")
         self.bundle = bundle
         self._capacity = slots
-        self._identities: dict[int, Arrays] = {}
+        self._identities: dict[int, Kept | None] = {}
         graph = bundle.graphs[GENERATOR]
         self._features = [name for name in graph.inputs if name not in _CHUNK_INPUTS]
         _check_graphs(bundle, self._features)
-        self._generator = Network(bundle, GENERATOR, threads)
-        self._encoder = Network(bundle, IDENTITY, threads) if self._features else None
+        self._generator = network or load_network(bundle, FP32, threads=threads)
+        self._encoder = OpenVinoNetwork(bundle, IDENTITY, threads) if self._features else None
 
     @property
     def free_slots(self) -> int:
@@ -142,10 +146,15 @@ class Generator:
         feed = {
             "mel": np.concatenate([chunk.mel for chunk in chunks.values()]),
             "pose": self._to_network(masked, "pose"),
-            **self._identity_inputs(chunks, crops),
         }
-        inputs = self.bundle.graphs[GENERATOR].inputs
-        painted = self._generator({name: feed[name] for name in inputs})["frames"]
+        if self.bundle.identity_policy == "same-frame":
+            feed |= self._encode(crops)
+        kept = [
+            (reference, len(chunk.pose))
+            for slot, chunk in chunks.items()
+            if (reference := self._identities[slot]) is not None
+        ]
+        painted = self._generator(feed, kept)["frames"]
         self._check_painted(painted, len(crops))
         frames = self._from_network(painted)
         ends = np.cumsum([len(chunk.pose) for chunk in chunks.values()])
@@ -168,30 +177,23 @@ class Generator:
                 retryable=True,
             )
 
-    def _identity_inputs(self, chunks: Mapping[int, Chunk], crops: NDArray[np.uint8]) -> Arrays:
-        """Return the reference and its features, once per frame of all chunks."""
-        if self.bundle.identity_policy == "same-frame":
-            return self._encode(crops)
-        references = [self._identities[slot] for slot in chunks]
-        counts = [len(chunk.pose) for chunk in chunks.values()]
-        return {
-            name: np.repeat(np.concatenate([r[name] for r in references]), counts, axis=0)
-            for name in references[0]
-        }
-
-    def _encode_reference(self, identity: NDArray[np.uint8]) -> Arrays:
+    def _encode_reference(self, identity: NDArray[np.uint8]) -> Kept | None:
         side = self.bundle.resolution
         if identity.shape != (side, side, 3) or identity.dtype != np.uint8:
             raise EngineError(
                 f"An identity reference must be uint8 ({side}, {side}, 3),"
                 f" not {identity.dtype} {identity.shape}."
             )
-        return {} if self.bundle.identity_policy == "same-frame" else self._encode(identity[None])
+        if self.bundle.identity_policy == "same-frame":
+            return None
+        return self._generator.keep(self._encode(identity[None]))
 
-    def _encode(self, pictures: NDArray[np.uint8]) -> Arrays:
+    def _encode(self, pictures: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
+        """Return what the generator takes of references: their pixels, their features or both."""
         reference = self._to_network(pictures, "identity")
         features = self._encoder({"identity": reference}) if self._encoder else {}
-        return {"identity": reference, **features}
+        inputs = self.bundle.graphs[GENERATOR].inputs
+        return {n: a for n, a in {"identity": reference, **features}.items() if n in inputs}
 
     def _to_network(self, pictures: NDArray[np.uint8], name: str) -> NDArray[np.float32]:
         """Turn uint8 (N, S, S, 3) RGB into float32 (N, 3, S, S) as the graph wants it."""

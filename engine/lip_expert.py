@@ -13,18 +13,16 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.bundle import (
-    EXPERT_FUSION,
-    EXPERT_LIPS,
-    EXPERT_SOUND,
-    Bundle,
-    ExpertFacts,
-    TensorSpec,
-)
+from engine.backends.openvino import OpenVinoNetwork
+from engine.bundle import EXPERT_FUSION, EXPERT_LIPS, EXPERT_SOUND, Bundle, TensorSpec
+from engine.bundle_weights import ExpertFacts
 from engine.errors import BundleError
 from engine.filterbank import VALUES, audio_features
 from engine.mouth_region import INNER, network_input
-from engine.network import Network
+
+CONFIDENT: Final = 0.25
+"""Of an offset: what the starter expert reaches where lips and speech belong together, and hardly
+elsewhere."""
 
 AROUND: Final = 2
 """Frames on either side of one that its features see: the first convolution spans five."""
@@ -123,9 +121,9 @@ class LipExpert(Expert):
         self.facts: ExpertFacts = bundle.expert
         self.name = bundle.expert.name
         self.dim = _fitting_dim(bundle)
-        self._lips = Network(bundle, EXPERT_LIPS, threads)
-        self._sound = Network(bundle, EXPERT_SOUND, threads)
-        self._fusion = Network(bundle, EXPERT_FUSION, threads)
+        self._lips = OpenVinoNetwork(bundle, EXPERT_LIPS, threads)
+        self._sound = OpenVinoNetwork(bundle, EXPERT_SOUND, threads)
+        self._fusion = OpenVinoNetwork(bundle, EXPERT_FUSION, threads)
 
     def watch(self, frames: NDArray[np.float32]) -> NDArray[np.float32]:
         """See :meth:`Expert.watch`."""

@@ -21,6 +21,7 @@ _HALF_WIDTH_TOP: Final = 0.30
 _HALF_WIDTH: Final = 0.34
 _CHIN_Y: Final = 0.68
 _BOTTOM: Final = 0.985
+_SHOWN: Final = 0.1  # share of a painted pixel from which a row counts as pasted
 _SOFT: Final = 0.035  # standard deviation of the edge's softness
 # An open chin comes close to the crop's edge, so the mask ends there faster than elsewhere.
 _FADE: Final = (0.905, 0.985)
@@ -64,6 +65,22 @@ def paste_mask(side: int) -> NDArray[np.float32]:
     mask: NDArray[np.float32] = (soft * fade * fade * (3 - 2 * fade)).astype(np.float32)
     mask.flags.writeable = False
     return mask
+
+
+@lru_cache(maxsize=4)
+def pasted_rows(side: int) -> tuple[int, int]:
+    """Return the rows of an upright crop that a picture takes: painting others is in vain.
+
+    Above them the mask lets less than a tenth of the painted pixels through.
+
+    Args:
+        side: pixels a side of the crop.
+
+    Returns:
+        The first row and the row after the last, which is the crop's end.
+    """
+    shown = paste_mask(side).max(axis=1) >= _SHOWN
+    return int(np.argmax(shown)), side
 
 
 def colour_match(

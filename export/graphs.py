@@ -85,7 +85,13 @@ def fold_normalisations(model: AnyNetwork) -> AnyNetwork:
 
 
 def write_graphs(
-    model: Generator, mel: MelSettings, placement: WindowPlacement, folder: Path
+    model: Generator,
+    mel: MelSettings,
+    placement: WindowPlacement,
+    folder: Path,
+    rows: tuple[int, int],
+    *,
+    fold: bool = True,
 ) -> dict[str, Graph]:
     """Write ``identity.onnx`` and ``generator.onnx``.
 
@@ -94,13 +100,16 @@ def write_graphs(
         mel: audio feature settings, for the shape and the range of the mel windows.
         placement: for the width of the mel windows.
         folder: where the files go.
+        rows: the rows of the crop to paint: what they do not depend on is left out.
+        fold: put every batch normalisation into its convolution.
 
     Returns:
         Role to graph, as a bundle describes it.
     """
-    folded = fold_normalisations(model)
+    folded = fold_normalisations(model) if fold else copy.deepcopy(model).eval()
+    folded.requires_grad_(False).paint_only(rows)
     config = model.config
-    side, height = config.resolution, config.rows[1] - config.rows[0]
+    side, height = config.resolution, rows[1] - rows[0]
     picture = TensorSpec(shape=(None, 3, side, side), range=UNIT)
     window = TensorSpec(
         shape=(None, 1, mel.bands, placement.columns), range=(-mel.max_abs, mel.max_abs)

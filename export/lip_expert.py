@@ -20,13 +20,12 @@ from engine.bundle import (
     EXPERT_SOUND,
     MANIFEST,
     Bundle,
-    ExpertFacts,
     Graph,
     TensorSpec,
-    Weights,
     load_bundle,
     write_bundle,
 )
+from engine.bundle_weights import ExpertFacts, Weights
 from engine.errors import BundleError, ConfigError
 from engine.filterbank import VALUES
 from engine.lip_expert import AROUND, LipExpert
@@ -38,9 +37,6 @@ from training.checkpoint import EXPERT, Checkpoint
 from training.expert_features import expert_network
 from training.public_networks import AVHUBERT, restore
 from training.weights import Weights as Imported
-
-CONFIDENT = 0.25
-"""What the starter expert reaches where lips and speech belong together, and hardly elsewhere."""
 
 Expert = tuple[AvHubert, ExpertFacts]
 

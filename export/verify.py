@@ -51,13 +51,16 @@ class Original:
 
     Attributes:
         paint: from mel windows (B, 1, bands, columns), pose faces and references (B, 3, S, S) to
-            frames (B, 3, R, S), in the network's own colours, [0, 1].
+            frames (B, 3, R, S), in the network's own colours, [0, 1]; of all rows that it was
+            trained to paint.
+        rows: the first of these rows and the row after the last.
         masked_from: first row of the pose face that is hidden from it.
         colour_order: its own.
         identity_policy: what its reference is.
     """
 
     paint: Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
+    rows: tuple[int, int]
     masked_from: int
     colour_order: ColourOrder
     identity_policy: IdentityPolicy
@@ -68,6 +71,7 @@ def original_of(model: Generator) -> Original:
     model = model.eval()
     return Original(
         paint=lambda mel, pose, identity: model(mel, pose, identity).frames,
+        rows=model.config.rows,
         masked_from=model.config.masked_from,
         colour_order="rgb",
         identity_policy="live",
@@ -142,7 +146,7 @@ def _graph_difference(bundle: Bundle, original: Original, random: np.random.Gene
             feed |= {name: maps[name] for name in bundle.graphs[IDENTITY].outputs}
         inputs = bundle.graphs[GENERATOR].inputs
         frames = graphs[GENERATOR]({name: feed[name] for name in inputs})["frames"]
-        expected = _paint(original, mel, pose, identity)
+        expected = _paint(original, bundle.rows, mel, pose, identity)
         worst = max(worst, float(np.abs(frames - expected).max()))
     return worst
 
@@ -159,7 +163,7 @@ def _runtime_difference(bundle: Bundle, original: Original, random: np.random.Ge
         reference = pose if same else np.repeat(identity[None], count, axis=0)
         swap = slice(None, None, -1 if original.colour_order == "bgr" else 1)
         planes = [_to_planes(np.ascontiguousarray(p[..., swap])) for p in (pose, reference)]
-        expected[slot] = _paint(original, mel, *planes)[:, swap]
+        expected[slot] = _paint(original, bundle.rows, mel, *planes)[:, swap]
     worst = 0.0
     for slot, frames in runtime.step(chunks).items():
         painted = frames.transpose(0, 3, 1, 2).astype(np.float32) / 255
@@ -168,14 +172,19 @@ def _runtime_difference(bundle: Bundle, original: Original, random: np.random.Ge
 
 
 def _paint(
-    original: Original, mel: NDArray[np.float32], pose: torch.Tensor, identity: torch.Tensor
+    original: Original,
+    rows: tuple[int, int],
+    mel: NDArray[np.float32],
+    pose: torch.Tensor,
+    identity: torch.Tensor,
 ) -> NDArray[np.float32]:
     with torch.no_grad():
         masked = mask_pose(pose, original.masked_from)
         frames: NDArray[np.float32] = original.paint(
             torch.from_numpy(mel), masked, identity
         ).numpy()
-    return frames
+    first, end = (row - original.rows[0] for row in rows)
+    return frames[:, :, first:end]
 
 
 def _to_planes(crops: NDArray[np.uint8]) -> torch.Tensor:

@@ -9,7 +9,7 @@ from typing import cast
 from torch import Tensor, nn
 
 from engine.bundle import GENERATOR, Bundle, Graph, TensorSpec
-from engine.bundle import Weights as Facts
+from engine.bundle_weights import Weights as Facts
 from engine.crop import BoxGeometry
 from engine.errors import ConfigError
 from engine.mel import BANDS, COLUMNS, MelSettings, WindowPlacement
@@ -36,13 +36,15 @@ class Wav2LipGraph(nn.Module):
         return frames
 
 
-def export_wav2lip(weights: Weights, folder: Path, precision: str) -> tuple[Bundle, Differences]:
+def export_wav2lip(
+    weights: Weights, folder: Path, made_from: str | None = None
+) -> tuple[Bundle, Differences]:
     """Write a bundle of an imported Wav2Lip and check it against the network.
 
     Args:
         weights: of Wav2Lip's generator.
         folder: where the bundle goes; made where missing, its files are overwritten.
-        precision: number format of the weights.
+        made_from: see :class:`engine.bundle.Bundle`.
 
     Raises:
         ConfigError: the weights are another network's or do not fit, or the folder can't be made.
@@ -85,11 +87,12 @@ def export_wav2lip(weights: Weights, folder: Path, precision: str) -> tuple[Bund
             crop=BoxGeometry(),
             identity_policy="same-frame",
             colour_order="bgr",
-            precision=precision,
+            made_from=made_from,
             weights=Facts(licence=weights.licence, training_data=weights.training_data),
         ),
         Original(
             paint=Wav2LipGraph(model),
+            rows=(0, SIDE),
             masked_from=MASKED_FROM,
             colour_order="bgr",
             identity_policy="same-frame",

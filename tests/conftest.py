@@ -41,7 +41,7 @@ def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> "Bundle":
     # Not at the top: only tests of networks wait for torch.
     from engine.crop import UprightGeometry, geometry_to_dict
     from engine.mel import MelSettings, WindowPlacement
-    from export.__main__ import export
+    from export.build import build
     from tests.networks import tiny_generator
     from training.checkpoint import load_checkpoint, save_checkpoint
 
@@ -56,7 +56,7 @@ def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> "Bundle":
         crop=geometry_to_dict(UprightGeometry()),
         training={"licence": "Apache-2.0", "training_data": "none"},
     )
-    bundle, _ = export(load_checkpoint(folder / "model.pt"), folder / "bundle", "fp32")
+    bundle, _ = build(load_checkpoint(folder / "model.pt"), folder / "bundle")
     return bundle
 
 

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 from onnx import TensorProto, helper, numpy_helper, save
 
-from engine.bundle import Bundle, Graph, TensorSpec, Weights, write_bundle
+from engine.bundle import Bundle, Graph, TensorSpec, write_bundle
+from engine.bundle_weights import Weights
 from engine.crop import UprightGeometry
 from engine.mel import MelSettings, WindowPlacement
 

@@ -22,10 +22,10 @@ from onnx import numpy_helper
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from engine.backends.openvino import OpenVinoNetwork
 from engine.bundle import GENERATOR, IDENTITY, Bundle, load_bundle
 from engine.errors import BundleError, ConfigError
 from engine.mel import WindowPlacement
-from engine.network import Network
 from training.audio_encoder import AudioEncoder
 from training.blocks import ConvBlock, UpBlock, scaled
 from training.generator import RESOLUTIONS, Generator, GeneratorConfig, Head, mask_pose
@@ -190,7 +190,7 @@ def _config(bundle: Bundle, head: Head, graph: Any, weights: dict[str, Tensor]) 
         audio_width=_audio_width(weights),
         resolution=bundle.resolution,
         head=head,
-        rows=bundle.rows,
+        rows=bundle.trained_rows or bundle.rows,
         masked_from=bundle.masked_from,
         shortcuts=any(n.op_type == "Add" and convolved in n.input for n in graph.graph.node),
         emphasis=round(emphasis, 6),  # the graph has it in float32
@@ -259,14 +259,16 @@ def _difference(bundle: Bundle, model: Generator) -> float:
     mel = random.uniform(-bound, bound, shape).astype(np.float32)
     pose, identity = random.uniform(0, 1, (2, count, 3, side, side)).astype(np.float32)
     pose[:, :, bundle.masked_from :] = 0
-    maps = Network(bundle, IDENTITY, 1)({"identity": identity})
+    maps = OpenVinoNetwork(bundle, IDENTITY, 1)({"identity": identity})
     feed = {"mel": mel, "pose": pose, "identity": identity, **maps}
     inputs = bundle.graphs[GENERATOR].inputs
     if not inputs.keys() <= feed.keys():
         return float("nan")
-    painted = Network(bundle, GENERATOR, 1)({name: feed[name] for name in inputs})["frames"]
+    painted = OpenVinoNetwork(bundle, GENERATOR, 1)({name: feed[name] for name in inputs})["frames"]
     with torch.no_grad():
         frames = model(*map(torch.from_numpy, (mel, pose, identity))).frames.numpy()
+    first, end = (row - model.config.rows[0] for row in bundle.rows)
+    frames = frames[:, :, first:end]
     return float(np.abs(painted - frames).max())
 
 

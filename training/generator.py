@@ -17,6 +17,7 @@ from engine.errors import ConfigError
 from engine.mel import BANDS, COLUMNS, SILENCE
 from training.audio_encoder import EMBEDDING, AudioEncoder
 from training.blocks import ConvBlock, UpBlock, concatenate, scaled
+from training.row_plan import Rows, pruned_plan, trained_plan
 
 Head = Literal["rgb", "warp"]
 
@@ -221,11 +222,23 @@ class Generator(nn.Module):
                 self.head.weight[:2] *= 0.01  # the first flow is almost nothing
                 self.head.bias[:2] = 0.0  # type: ignore[index]
                 self.head.bias[2] = KEEP_BIAS  # type: ignore[index]
+        self.paint_only(None)
+
+    def paint_only(self, rows: Rows | None) -> None:
+        """Paint fewer rows than were trained, with the same pixels in them and less work.
+
+        Args:
+            rows: the first row of the crop and the row after the last, within those of the
+                configuration; None goes back to those, as training has it.
+        """
+        plan = trained_plan(self.config.resolution, ROW_STAGE, self.config.rows)
+        self._plan = plan if rows is None else pruned_plan(plan, rows)
+        self._rows = rows or self.config.rows
         self.register_buffer("_pixels", self._pixel_grid(), persistent=False)
 
     def _pixel_grid(self) -> Tensor:
         """Return the (1, R, S, 2) sampling places (x, y) of the painted rows, in px."""
-        first, end = self.config.rows
+        first, end = self._rows
         y, x = torch.meshgrid(
             torch.arange(first, end, dtype=torch.float32),
             torch.arange(self.config.resolution, dtype=torch.float32),
@@ -301,20 +314,17 @@ class Generator(nn.Module):
         faces = self.merge(concatenate(features[-1], pose_maps[-1]))  # (B, 512w, 1, 1)
         x = concatenate(faces, audio[:, :, None, None].to(faces.dtype))
         skips = zip(reversed(features[:-1]), reversed(pose_maps[:-1]), strict=True)
-        for stage, (identity_map, pose_map) in zip(self.decoder, skips, strict=True):
+        start = 0  # the row of the whole map that x begins with
+        for index, (stage, (identity_map, pose_map)) in enumerate(
+            zip(self.decoder, skips, strict=True)
+        ):
             x = stage(x)
-            size = identity_map.shape[-1]
-            if size == ROW_STAGE:
-                x = self._painted_rows(x, size)
-            if size >= ROW_STAGE:
-                identity_map = self._painted_rows(identity_map, size)
-                pose_map = self._painted_rows(pose_map, size)
-            x = concatenate(x, identity_map, pose_map)  # (B, C, R·size/S, size)
-        return self._finish(self.head(self.to_head(x)).float(), identity)
-
-    def _painted_rows(self, x: Tensor, size: int) -> Tensor:
-        first, end = (row * size // self.config.resolution for row in self.config.rows)
-        return x if end - first == size else x[:, :, first:end]
+            held = self._plan[identity_map.shape[-1]]
+            x = _rows_of(x, held, start if index == 0 else 2 * start)
+            x = concatenate(x, _rows_of(identity_map, held), _rows_of(pose_map, held))
+            start = held[0]  # x is (B, C, held rows, size) and its first row is this one
+        raw = _rows_of(self.head(self.to_head(x)), self._rows, start)
+        return self._finish(raw.float(), identity)
 
     def _finish(self, raw: Tensor, identity: Tensor) -> GeneratorOutput:
         """Turn the head's numbers (B, 3 or 6, R, S), in float32, into pictures."""
@@ -330,3 +340,9 @@ class Generator(nn.Module):
             identity.float(), grid, mode="bilinear", padding_mode="border", align_corners=False
         )
         return GeneratorOutput(mask * warped + (1 - mask) * paint, flow, mask, paint)
+
+
+def _rows_of(x: Tensor, rows: Rows, start: int = 0) -> Tensor:
+    """Cut rows out of a map (B, C, H, W) whose first row is the row ``start``."""
+    first, end = rows[0] - start, rows[1] - start
+    return x if (first, end) == (0, x.shape[2]) else x[:, :, first:end]

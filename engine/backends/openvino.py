@@ -1,36 +1,60 @@
-"""One graph of a bundle, ready to run."""
+"""One graph of a bundle on OpenVINO's CPU device."""
 
+import importlib.metadata
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import openvino as ov
 from numpy.typing import NDArray
 
+from engine.backends.arrays import KeptArrays, with_kept
+from engine.backends.interface import Arrays, Kept
 from engine.bundle import Bundle, Graph
+from engine.bundle_variants import Precision
 from engine.errors import BundleError, EngineError
 
-Arrays = dict[str, NDArray[np.float32]]
+_HINTS = {"fp32": "f32", "bf16": "bf16", "int8": "f32"}  # what int8 leaves is computed in float32
+_NEEDS = {"bf16": "BF16", "int8": "INT8"}  # of the processor
 
 
-class Network:
-    """One graph of a bundle on OpenVINO's CPU device, in float32. For one thread.
+def version() -> str:
+    """Return OpenVINO's version."""
+    return importlib.metadata.version("openvino")
+
+
+def missing(precision: Precision) -> str | None:
+    """Return why a number format can't be had on this machine, or None where it can."""
+    if precision not in _HINTS:
+        return f"OpenVINO does not compute in {precision} on a processor"
+    offered: Sequence[str] = ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    if precision in _NEEDS and _NEEDS[precision] not in offered:
+        return f"this processor has no instructions for {precision}"
+    return None
+
+
+class OpenVinoNetwork:
+    """One graph of a bundle. For one thread.
 
     Args:
         bundle: what to run.
         role: the graph's.
         threads: processor threads of one call, from 1.
+        precision: the number format; ``int8`` takes the bundle's graph of that name.
 
     Raises:
         BundleError: there is no such graph, or it is not what the bundle describes.
-        EngineError: the run time can't load it.
+        EngineError: OpenVINO can't load it.
     """
 
-    def __init__(self, bundle: Bundle, role: str, threads: int) -> None:
+    def __init__(
+        self, bundle: Bundle, role: str, threads: int, precision: Precision = "fp32"
+    ) -> None:
         self._role = role
+        path = bundle.graph_path(role, "int8" if precision == "int8" else "fp32")
         self._graph: Graph = bundle.graphs[role]
-        path = bundle.graph_path(role)
         settings = {
-            "INFERENCE_PRECISION_HINT": "f32",  # some processors would run bf16 unasked
+            "INFERENCE_PRECISION_HINT": _HINTS[precision],  # bf16 is never taken unasked
             "PERFORMANCE_HINT": "LATENCY",
             "INFERENCE_NUM_THREADS": threads,
         }
@@ -55,14 +79,20 @@ class Network:
                     " bundle describes; export it again."
                 )
 
-    def __call__(self, feed: Arrays) -> Arrays:
-        """Run it: inputs by name to outputs by name.
+    def keep(self, arrays: Arrays) -> Kept:
+        """Take inputs of the length 1 that later calls repeat for every frame."""
+        return KeptArrays(arrays)
+
+    def __call__(
+        self, feed: Arrays, kept: Sequence[tuple[Kept, int]] = ()
+    ) -> dict[str, NDArray[np.float32]]:
+        """Run it; see :class:`engine.backends.interface.Network`.
 
         Raises:
-            EngineError: the run time failed.
+            EngineError: OpenVINO failed.
         """
         try:
-            results: Any = self._request.infer(feed)
+            results: Any = self._request.infer(with_kept(feed, kept))
         except RuntimeError as error:
             raise EngineError(
                 f"OpenVINO failed in the {self._role} graph: {_reason(error)}", retryable=True

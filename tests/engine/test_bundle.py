@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from engine.bundle import MANIFEST, Bundle, Graph, TensorSpec, Weights, load_bundle, write_bundle
+from engine.bundle import MANIFEST, Bundle, Graph, TensorSpec, load_bundle, write_bundle
+from engine.bundle_weights import Weights
 from engine.crop import UprightGeometry
 from engine.errors import BundleError
 from engine.mel import MelSettings, WindowPlacement

@@ -11,15 +11,8 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from engine.bundle import (
-    EXPERT_LIPS,
-    EXPERT_PARTS,
-    MANIFEST,
-    Bundle,
-    ExpertFacts,
-    load_bundle,
-    write_bundle,
-)
+from engine.bundle import EXPERT_LIPS, EXPERT_PARTS, MANIFEST, Bundle, load_bundle, write_bundle
+from engine.bundle_weights import ExpertFacts
 from engine.errors import BundleError
 from engine.filterbank import audio_features
 from engine.lip_expert import AROUND, LipExpert

@@ -122,6 +122,7 @@ def test_wrong_description_shows_when_the_bundle_is_checked(
     changed = write_bundle(replace(bundle, folder=tmp_path, **change))  # type: ignore[arg-type]
     original = Original(
         paint=Wav2LipGraph(model),
+        rows=(0, 96),
         masked_from=48,
         colour_order="bgr",
         identity_policy="same-frame",

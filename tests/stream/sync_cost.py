@@ -21,7 +21,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.bundle import STARTER, Bundle, ExpertFacts, Weights, load_bundle
+from engine.bundle import STARTER, Bundle, load_bundle
+from engine.bundle_weights import ExpertFacts, Weights
 from engine.filterbank import FPS, ROW_SAMPLES, ROW_TAIL, STACKED, log_filterbank, stack
 from engine.lip_expert import AROUND, Alone, LipExpert
 from engine.mel import SAMPLE_RATE

@@ -13,12 +13,12 @@ import torch
 from onnx import numpy_helper
 from torch import nn
 
+from engine.backends.openvino import OpenVinoNetwork
 from engine.bundle import GENERATOR, IDENTITY, STARTER, Bundle, load_bundle, write_bundle
 from engine.crop import UprightGeometry, geometry_to_dict
 from engine.errors import BundleError, ConfigError
 from engine.mel import MelSettings, WindowPlacement
-from engine.network import Network
-from export.__main__ import export
+from export.build import build
 from tests.networks import fill, inputs, tiny_generator
 from training.audio_encoder import AudioEncoder
 from training.bundled import (
@@ -56,7 +56,7 @@ def bundle_of(model: Generator, folder: Path) -> Bundle:
         crop=geometry_to_dict(UprightGeometry()),
         training={"licence": "CC0", "training_data": "none"},
     )
-    return export(load_checkpoint(folder / "model.pt"), folder / "bundle", "fp32")[0]
+    return build(load_checkpoint(folder / "model.pt"), folder / "bundle")[0]
 
 
 def batch(seed: int = 0) -> Batch:
@@ -81,10 +81,10 @@ def through_graphs(bundle: Bundle, of: Batch) -> torch.Tensor:
         "mel": of.mel.numpy(),
         "pose": mask_pose(of.frames, bundle.masked_from).numpy(),
         "identity": identity,
-        **Network(bundle, IDENTITY, 1)({"identity": identity}),
+        **OpenVinoNetwork(bundle, IDENTITY, 1)({"identity": identity}),
     }
     wanted = bundle.graphs[GENERATOR].inputs
-    frames = Network(bundle, GENERATOR, 1)({name: feed[name] for name in wanted})["frames"]
+    frames = OpenVinoNetwork(bundle, GENERATOR, 1)({name: feed[name] for name in wanted})["frames"]
     return torch.from_numpy(frames)
 
 

@@ -9,7 +9,8 @@ import pytest
 from numpy.typing import NDArray
 
 import training.offsets
-from engine.bundle import STARTER, ExpertFacts
+from engine.bundle import STARTER
+from engine.bundle_weights import ExpertFacts
 from engine.errors import MediaError
 from engine.filterbank import ROW_SAMPLES
 from engine.lip_expert import LipExpert
