@@ -69,7 +69,7 @@ def plot(moments: Sequence[Moment], path: Path) -> None:
     _name_bands(figure)
     drawn = io.BytesIO()
     canvas.print_png(drawn)
-    _write(path, drawn.getvalue())
+    write_png(path, drawn.getvalue())
 
 
 def _draw(
@@ -120,7 +120,12 @@ def _bands(moments: Sequence[Moment]) -> Iterator[tuple[float, float, str]]:
         yield start, end, case
 
 
-def _write(path: Path, content: bytes) -> None:
+def write_png(path: Path, content: bytes) -> None:
+    """Write a drawn picture, whole or not at all.
+
+    Raises:
+        MediaError: the file can't be written.
+    """
     partial = path.with_name(f".{path.name}.part")
     try:
         partial.write_bytes(content)
