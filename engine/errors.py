@@ -45,7 +45,12 @@ class EngineError(LipstreamError):
 
 
 class EngineFullError(EngineError):
-    """Every slot is taken; one must be closed first."""
+    """Every slot is taken, or there is no time for another.
 
-    def __init__(self, message: str) -> None:
+    Attributes:
+        retry_after_s: in how many seconds a slot may be free; None where that is unknown.
+    """
+
+    def __init__(self, message: str, *, retry_after_s: float | None = None) -> None:
         super().__init__(message, retryable=True)
+        self.retry_after_s = retry_after_s

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import secrets
 import threading
 import time
@@ -167,7 +168,8 @@ class _Client:
                 case _:
                     raise wire.WireError("The room sent what only an engine sends; connect again.")
         except EngineFullError as error:
-            return wire.Failed(wire.Failure.FULL, str(error))
+            seconds = math.ceil(error.retry_after_s or 0)
+            return wire.Failed(wire.Failure.FULL, str(error), min(seconds, 3600))
         except EngineError as error:
             passing = wire.Failure.PASSING if error.retryable else wire.Failure.FINAL
             return wire.Failed(passing, str(error))
@@ -211,7 +213,7 @@ class _Client:
             chunks[slot] = self._layout.read_chunk(blocks[slot], count)
             if not np.isfinite(chunks[slot].mel).all():  # it would spoil the whole batch
                 raise EngineError("The sound of a chunk is no numbers.", retryable=True)
-        for slot, rows in self._bench.step(chunks, deadline_s).items():
+        for slot, rows in self._bench.step(chunks, deadline_s, self._waits).items():
             shape = (frames[slot], self._layout.height, self._layout.side, 3)
             if rows.shape != shape or rows.dtype != np.uint8:
                 raise EngineError(
@@ -220,6 +222,13 @@ class _Client:
                     retryable=True,
                 )
             self._layout.write_rows(blocks[slot], rows)
+
+    def _waits(self) -> bool:
+        """Whether the client is there: it says nothing until it is answered."""
+        try:
+            return not self._connection.poll()
+        except OSError:
+            return False
 
     def _block(self, slot: int) -> SharedMemory:
         if slot not in self._blocks:

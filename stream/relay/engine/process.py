@@ -13,16 +13,19 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Mapping, Sequence
 from multiprocessing.connection import Connection, Listener
 from pathlib import Path
 from typing import Final
 
 import numpy as np
 
+from engine.backends.fallback import open_generator
 from engine.bundle import Bundle, load_bundle
 from engine.errors import EngineError, LipstreamError
-from engine.generator import Chunk, Generator
+from engine.generator import FP32, Chunk
+from stream.core.step_times import StepTimes
 from stream.relay.engine.bench import SlotEngine, Workbench
 from stream.relay.engine.clients import Door
 from stream.relay.engine.wire import MAX_MESSAGE
@@ -30,16 +33,27 @@ from stream.relay.engine.wire import MAX_MESSAGE
 SERVE: Final = b"serve"
 """The parent's word that opens the address; any other is the number of a heartbeat."""
 
+BATCHES: Final = (1, 2, 4, 8)
+"""Chunks of the batches that engines of fixed shapes are built for."""
+
+_MEASURED: Final = 3  # steps of a size
 _BACKLOG: Final = 64  # connections that wait to be taken: after a failure all rooms come at once
 
 
-def make_generator(bundle: Bundle, threads: int, slots: int) -> SlotEngine:
+def make_generator(
+    bundle: Bundle,
+    threads: int,
+    slots: int,
+    *,
+    backend: str = str(FP32),
+    backends_off: Sequence[str] = (),
+) -> SlotEngine:
     """Load the generator of a bundle.
 
     Raises:
         LipstreamError: it can't be loaded.
     """
-    return Generator(bundle, threads=threads, slots=slots)
+    return open_generator(bundle, backend, backends_off, threads=threads, slots=slots)
 
 
 def run_engine(
@@ -65,7 +79,7 @@ def run_engine(
         bundle_folder: the bundle.
         threads: processor threads of the generator.
         slots: sessions at the same time.
-        most_frames: of one batch; twice the bundle's k where it is None.
+        most_frames: of one batch; eight times the bundle's k where it is None.
         make: loads the generator.
     """
     for ignored in (signal.SIGINT, signal.SIGTERM):  # the parent decides
@@ -75,13 +89,13 @@ def run_engine(
     line = _ParentLine(parent, address)
     try:
         bundle = load_bundle(bundle_folder)
-        most = 2 * bundle.k if most_frames is None else most_frames
         engine = make(bundle, threads, slots)
-        _warm_up(engine, bundle, most)
+        most = BATCHES[-1] * bundle.k if most_frames is None else most_frames
+        times = _warm_up(engine, bundle, min(most, slots * bundle.k))
     except LipstreamError as error:
         line.tell({"failed": str(error), "kind": type(error).__name__})
         return
-    bench = Workbench(engine, slots=slots, most_frames=most)
+    bench = Workbench(engine, times, slots=slots, fps=bundle.fps, k=bundle.k)
     line.work = bench
     line.tell({"ready": True})
     line.wanted.wait()
@@ -99,15 +113,41 @@ def run_engine(
     bench.run()
 
 
-def _warm_up(engine: SlotEngine, bundle: Bundle, most_frames: int) -> None:
-    """Paint once with each number of frames that a batch can have, which is slow at first."""
+def _warm_up(engine: SlotEngine, bundle: Bundle, most_frames: int) -> StepTimes:
+    """Paint once with each number of frames that a batch often has, which is slow at first.
+
+    Returns:
+        What a step of each size takes: the shortest of a few, as other processes disturb. It ends
+        with the first that takes longer than half a chunk lasts: no larger one would be of use.
+    """
+    k, side, measured = bundle.k, bundle.resolution, dict[int, float]()
+    slots: list[int] = []
+
+    def step_s(count: int) -> float:
+        while len(slots) * k < count:
+            slots.append(engine.open(np.zeros((side, side, 3), np.uint8)))
+        chunks = {slot: _blank(bundle, min(k, count - k * n)) for n, slot in enumerate(slots)}
+        start_s = time.perf_counter()
+        engine.step(chunks)
+        return max(time.perf_counter() - start_s, 1e-6)
+
+    for count in range(1, k):
+        step_s(count)
+    for chunks in range(1, max(most_frames // k, 1) + 1):
+        step_s(chunks * k)
+        if chunks in BATCHES:
+            measured[chunks * k] = min(step_s(chunks * k) for _ in range(_MEASURED))
+            if 2 * measured[chunks * k] > k / bundle.fps:
+                break
+    for slot in slots:
+        engine.close(slot)
+    return StepTimes(measured, now=time.monotonic())
+
+
+def _blank(bundle: Bundle, count: int) -> Chunk:
     side = bundle.resolution
-    window = (1, bundle.mel.bands, bundle.placement.columns)
-    slot = engine.open(np.zeros((side, side, 3), np.uint8))
-    for count in range(1, most_frames + 1):
-        mel = np.zeros((count, *window), np.float32)
-        engine.step({slot: Chunk(mel=mel, pose=np.zeros((count, side, side, 3), np.uint8))})
-    engine.close(slot)
+    mel = np.zeros((count, 1, bundle.mel.bands, bundle.placement.columns), np.float32)
+    return Chunk(mel=mel, pose=np.zeros((count, side, side, 3), np.uint8))
 
 
 class _ParentLine:

@@ -79,7 +79,8 @@ class RemoteEngine:
             The slot's number.
 
         Raises:
-            EngineFullError: every slot is taken; the message says when to try again.
+            EngineFullError: every slot is taken, or there is no time for another; the message and
+                ``retry_after_s`` say when to try again.
             EngineError: the picture does not fit, or the engine failed or is gone.
         """
         self._check_identity(identity)
@@ -135,8 +136,8 @@ class RemoteEngine:
             Slot to uint8 (k, R, S, 3) RGB: the output rows of the bundle, whole width.
 
         Raises:
-            EngineError: a slot is not open, an array has a wrong shape or type, or the engine
-                failed or is gone.
+            EngineError: a slot is not open, an array has a wrong shape or type, the engine has too
+                much to do to be in time, or it failed or is gone.
         """
         if not chunks:
             return {}
@@ -182,7 +183,7 @@ class RemoteEngine:
             raise self._lose("The engine answered nonsense; connect again.") from error
         if isinstance(answer, wire.Failed):
             if answer.failure is wire.Failure.FULL:
-                raise EngineFullError(answer.text)
+                raise EngineFullError(answer.text, retry_after_s=answer.retry_after_s or None)
             if answer.failure is wire.Failure.PASSING:
                 raise EngineError(answer.text, retryable=True)
             raise self._lose(answer.text)

@@ -55,7 +55,7 @@ class EngineSupervisor:
         bundle_folder: the bundle to run.
         threads: processor threads of the generator, from 1.
         slots: sessions at the same time, from 1.
-        most_frames: of one batch; twice the bundle's k where it is left out.
+        most_frames: of one batch; eight times the bundle's k where it is left out.
         standby: whether a process stands by; it takes as much memory as the one that paints.
         make: loads the generator, in the process; a function of a module, and so are its parts.
         beat_s: seconds between heartbeats.

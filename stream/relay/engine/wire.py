@@ -44,7 +44,7 @@ class Failure(IntEnum):
     """Why a request was not done."""
 
     FULL = 1
-    """No slot is free."""
+    """No slot is free, or there is no time for another."""
     PASSING = 2
     """The same request may succeed later."""
     FINAL = 3
@@ -145,10 +145,12 @@ class Failed:
     Attributes:
         failure: whether to try again.
         text: one or two sentences.
+        retry_after_s: in how many whole seconds; 0 where that is unknown.
     """
 
     failure: Failure
     text: str
+    retry_after_s: int = 0
 
 
 Message = (
@@ -171,6 +173,7 @@ _HELLO: Final = struct.Struct("<32s32s32s")
 _SLOT: Final = struct.Struct("<I")
 _STEP: Final = struct.Struct("<dH")
 _PAIR: Final = struct.Struct("<IH")
+_FAILED: Final = struct.Struct("<BH")
 
 
 def pack(message: Message) -> bytes:
@@ -189,8 +192,9 @@ def pack(message: Message) -> bytes:
             body += b"".join(_PAIR.pack(slot, count) for slot, count in frames.items())
         case Done():
             body = b""
-        case Failed(failure, text):
-            body = bytes([failure]) + text.encode("utf-8")[: MAX_MESSAGE - 2]
+        case Failed(failure, text, retry_after_s):
+            body = _FAILED.pack(failure, retry_after_s)
+            body += text.encode("utf-8")[: MAX_MESSAGE - 1 - _FAILED.size]
     return bytes([_KINDS.index(type(message))]) + body
 
 
@@ -215,7 +219,9 @@ def unpack(data: bytes) -> Message:
         if kind is Step:
             return _unpack_step(body)
         if kind is Failed:
-            return Failed(Failure(body[0]), body[1:].decode("utf-8", errors="replace"))
+            failure, retry_after_s = _FAILED.unpack_from(body)
+            text = body[_FAILED.size :].decode("utf-8", errors="replace")
+            return Failed(Failure(failure), text, retry_after_s)
         _exactly(body, 0)
     except (struct.error, ValueError, IndexError) as error:
         raise WireError(f"A damaged message came in ({kind.__name__}).") from error

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import accumulate
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
@@ -19,6 +19,24 @@ from stream.relay.metrics import MetricsSum, summed
 
 ENDINGS: Final = ("idle", "closed", "died", "hung", "memory", "failed")
 """Why rooms end; the last is a room that could not be started."""
+
+_ENGINE_GAUGES: Final = (
+    ("sessions", "open_slots", "Languages that have a place in the engine."),
+    ("capacity_sessions", "capacity", "Languages that the engine's device holds."),
+    ("load_ratio", "load", "Share of the device's time that was asked for lately."),
+    ("reserved_ratio", "reserved", "Share of the device's time that all places may ask for."),
+    ("overloaded", "overloaded", "1 while the device has too much to do."),
+)
+_ENGINE_COUNTERS: Final = (
+    ("refused", "refused", "Languages that got no place."),
+    ("chunks", "chunks", "Chunks that were painted."),
+    ("chunks_late", "late", "Of these, chunks that were too late."),
+    ("chunks_shed", "shed", "Chunks that were not painted, for want of time."),
+    ("steps", "steps", "Batches that were painted."),
+    ("frames", "frames", "Frames that were painted; by steps, the mean batch."),
+    ("step_seconds", "step_seconds", "Time that batches took."),
+)
+"""Each with the name of its figure; counted by the engine that works, since it began."""
 
 _RESULTS: Final = {
     201: "ok",
@@ -48,6 +66,8 @@ class Facts:
         endings: how many rooms ended, by why; see ``ENDINGS``.
         engine_alive: whether there is an engine.
         engine_restarts: how often another one took over.
+        engine: its own figures, see :meth:`stream.relay.engine.bench.Workbench.facts`; what is
+            not there is left out.
     """
 
     rooms: int
@@ -57,6 +77,7 @@ class Facts:
     endings: Counter[str]
     engine_alive: bool
     engine_restarts: int
+    engine: Mapping[str, Any] = field(default_factory=dict)
 
 
 class Measured(Protocol):
@@ -139,6 +160,7 @@ class Exposition(Collector):
         yield CounterMetricFamily(
             PREFIX + "engine_restarts", "Engines put in place of another.", facts.engine_restarts
         )
+        yield from _of_engine(facts.engine)
         ends = CounterMetricFamily(PREFIX + "room_ends", "Rooms that ended.", labels=["reason"])
         for reason in ENDINGS:
             ends.add_metric([reason], facts.endings[reason])
@@ -178,6 +200,15 @@ class Exposition(Collector):
                 buckets = _cumulative(instrument.buckets, one.counts)
                 family.add_metric(_values(labels), buckets, one.sum)
             yield family
+
+
+def _of_engine(told: Mapping[str, Any]) -> Iterator[Metric]:
+    for name, fact, text in _ENGINE_GAUGES:
+        if fact in told:
+            yield GaugeMetricFamily(f"{PREFIX}engine_{name}", text, value=float(told[fact]))
+    for name, fact, text in _ENGINE_COUNTERS:
+        if fact in told:
+            yield CounterMetricFamily(f"{PREFIX}engine_{name}", text, float(told[fact]))
 
 
 def _values(labels: str) -> list[str]:

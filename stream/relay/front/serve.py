@@ -6,6 +6,7 @@ import asyncio
 import errno
 import logging
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Final, Protocol
 
 from aiohttp import web
@@ -15,6 +16,7 @@ from engine.errors import ConfigError
 from stream.lip_experts import with_expert
 from stream.relay.child import ROOM_MAIN
 from stream.relay.config import RelaySettings
+from stream.relay.engine.process import make_generator
 from stream.relay.engine.supervisor import EngineSupervisor
 from stream.relay.front.access import Access
 from stream.relay.front.app import FrontSettings, create_app
@@ -44,6 +46,10 @@ class Engine(Protocol):
         """Whether rooms can connect to an engine."""
         ...
 
+    def facts(self) -> dict[str, Any]:
+        """Return its figures."""
+        ...
+
     async def start(self) -> None:
         """Start it; returns when it is warm."""
         ...
@@ -66,7 +72,12 @@ async def serve(settings: RelaySettings, say: Callable[[str], None]) -> None:
     settings.check_access()
     handler = set_up_logs(settings.chosen_log_format(), process="front")
     engine = EngineSupervisor(
-        settings.bundle_folder, threads=settings.threads, slots=settings.most_lines
+        settings.bundle_folder,
+        threads=settings.threads,
+        slots=settings.most_lines,
+        make=partial(
+            make_generator, backend=settings.backend, backends_off=tuple(settings.backends_off)
+        ),
     )
     try:
         await Relay(settings, engine, say).run()
@@ -267,6 +278,7 @@ class Relay:
             endings=self._rooms.endings,
             engine_alive=self._engine.alive,
             engine_restarts=self._engine.restarts,
+            engine=self._engine.facts(),
         )
 
     async def _healthz(self, request: web.Request) -> web.Response:

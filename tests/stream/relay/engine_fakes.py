@@ -65,6 +65,27 @@ class FakeGenerator:
         return rows
 
 
+class PacedGenerator(FakeGenerator):
+    """Takes as long for each step, however many frames it paints."""
+
+    def __init__(self, bundle: Bundle, slots: int, step_s: float) -> None:
+        super().__init__(bundle, slots)
+        self._step_s = step_s
+
+    def step(self, chunks: Mapping[int, Chunk]) -> dict[int, Rows]:
+        time.sleep(self._step_s)
+        return super().step(chunks)
+
+
+def make_paced(bundle: Bundle, threads: int, slots: int) -> FakeGenerator:
+    return PacedGenerator(bundle, slots, 0.01)
+
+
+def make_sluggish(bundle: Bundle, threads: int, slots: int) -> FakeGenerator:
+    """One that has no time for two sessions."""
+    return PacedGenerator(bundle, slots, 0.12)
+
+
 def make_fake(bundle: Bundle, threads: int, slots: int) -> FakeGenerator:
     return FakeGenerator(bundle, slots)
 

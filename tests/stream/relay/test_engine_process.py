@@ -39,6 +39,8 @@ from tests.stream.relay.engine_fakes import (
     chunk_of,
     face_of,
     make_fake,
+    make_paced,
+    make_sluggish,
 )
 
 if TYPE_CHECKING:
@@ -231,14 +233,75 @@ def test_one_slot_more_than_there_are_is_refused_at_once(running: Running) -> No
     with ThreadPoolExecutor(1) as pool:
         slow = pool.submit(clients[0].step, {slots[0]: chunk_of(bundle, SLOW)})
         running.until(lambda facts: facts["working"] is not None)
-        with pytest.raises(EngineFullError, match="try again in 10 seconds"):
+        with pytest.raises(EngineFullError, match="try again in 10 seconds") as full:
             clients[SLOTS].open(face_of(bundle))
+        assert full.value.retry_after_s == 10
         assert not slow.done()
         slow.result()
     clients[0].close(slots[0])
     assert clients[SLOTS].open(face_of(bundle)) == slots[0]
     for client in clients:
         client.close()
+
+
+def test_a_session_that_the_device_has_no_time_for_is_refused(bundle: Bundle) -> None:
+    """A step takes 120 ms of each 200: there are places, but one session has all the time."""
+    supervisor = EngineSupervisor(
+        bundle.folder, threads=1, slots=2, standby=False, make=make_sluggish, beat_s=0.05
+    )
+    with contextlib.closing(Running(supervisor, bundle)) as engine:
+        first, second = engine.connect(), engine.connect()
+        slot = first.open(face_of(bundle))
+        with pytest.raises(EngineFullError, match=r"no time .* try again in 10 seconds") as full:
+            second.open(face_of(bundle))
+        assert full.value.retry_after_s == 10
+        assert (first.step({slot: chunk_of(bundle)})[slot] == 101).all()
+        facts = engine.until(lambda facts: facts.get("refused") == 1 and facts["chunks"] == 1)
+        assert (facts["capacity"], facts["open_slots"], facts["mean_batch_frames"]) == (1, 1, 5)
+        assert 0 < facts["load"] < facts["reserved"] < 1  # type: ignore[operator]
+        first.close()
+        engine.until(lambda facts: facts["open_slots"] == 0 and facts["reserved"] == 0)
+        assert second.open(face_of(bundle)) == slot
+        second.close()
+
+
+def test_eight_sessions_at_once_share_no_slot_and_miss_no_deadline(bundle: Bundle) -> None:
+    """Each with a face of its own, at 25 frames a second; the ninth is refused meanwhile."""
+    supervisor = EngineSupervisor(
+        bundle.folder, threads=1, slots=SLOTS, standby=False, make=make_paced, beat_s=0.05
+    )
+    with contextlib.closing(Running(supervisor, bundle)) as engine:
+        clients = [engine.connect() for _ in range(SLOTS + 1)]
+        slots = [client.open(face_of(bundle, 20 * n)) for n, client in enumerate(clients[:SLOTS])]
+        assert len(set(slots)) == SLOTS
+        pace = threading.Event()  # never set
+        chunks = 10
+
+        def talk(n: int) -> None:
+            start_s = time.monotonic()
+            for number in range(chunks):
+                pace.wait(max(start_s + 0.2 * number + 0.003 * n - time.monotonic(), 0))
+                light = 1 + number
+                chunk = chunk_of(bundle, light=light)
+                rows = clients[n].step({slots[n]: chunk}, deadline_s=0.5)[slots[n]]
+                assert rows.shape[0] == 5
+                assert (rows == 20 * n + light).all()
+
+        with ThreadPoolExecutor(SLOTS) as pool:
+            talking = [pool.submit(talk, n) for n in range(SLOTS)]
+            engine.until(lambda facts: facts.get("chunks", 0) > SLOTS)  # type: ignore[operator]
+            with pytest.raises(EngineFullError, match="All 8 places") as full:
+                clients[SLOTS].open(face_of(bundle))
+            assert full.value.retry_after_s
+            assert not any(one.done() for one in talking)
+            for one in talking:
+                one.result()
+        facts = engine.until(lambda facts: facts.get("chunks") == SLOTS * chunks)
+        assert (facts["late"], facts["shed"], facts["failed"], facts["refused"]) == (0, 0, 0, 1)
+        assert facts["capacity"] == SLOTS
+        assert facts["mean_batch_frames"] > 5  # type: ignore[operator]
+        for client in clients:
+            client.close()
 
 
 def test_one_bad_chunk_is_not_the_failure_of_the_others(running: Running) -> None:

@@ -10,7 +10,7 @@ import sys
 import textwrap
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,7 @@ from tests.stream.relay.engine_fakes import (
     make_fake,
     make_none,
     make_nothing_of_it,
+    make_paced,
 )
 
 pytestmark = pytest.mark.models
@@ -141,6 +142,35 @@ async def test_a_killed_engine_paints_again_within_two_seconds() -> None:
         assert supervisor.restarts == 1
         assert (supervisor.address, supervisor.authkey) == (address, key)
         await until(lambda: supervisor.trouble is None and painter.trouble is None)
+
+
+async def test_eight_sessions_are_back_within_two_seconds_and_others_keep_their_time(
+    bundle: Bundle,
+) -> None:
+    """The sessions of a killed engine, and one of another device's."""
+    async with AsyncExitStack() as stack:
+        paced: dict[str, Any] = {"make": make_paced, "slots": 8}
+        lost = await stack.enter_async_context(started(bundle, standby=True, **paced))
+        other = EngineSupervisor(bundle.folder, threads=1, standby=False, beat_s=0.05, **paced)
+        stack.push_async_callback(other.close)
+        await other.start()
+        painters = [await stack.enter_async_context(painting(lost, bundle)) for _ in range(8)]
+        keeper = await stack.enter_async_context(painting(other, bundle))
+        await until(lambda: bool(lost.facts()["standby"]))
+        os.kill(pid_of(lost), signal.SIGKILL)
+        back = [asyncio.create_task(painted_again_s(painter, bundle)) for painter in painters]
+        kept = 0
+        while not all(task.done() for task in back):
+            assert await keeper.paint(chunk_of(bundle)) is not None
+            kept += 1
+        took_s = [task.result() for task in back]
+        log.info("eight sessions painted again %.0f ms after a kill", 1000 * max(took_s))
+        assert max(took_s) <= BACK_S
+        assert lost.restarts == 1
+        assert kept > max(took_s) / 0.2  # a session asks every 0.2 s
+        await until(lambda: other.facts().get("chunks", 0) >= kept)
+        facts = other.facts()
+        assert (facts["late"], facts["shed"], facts["failed"], other.restarts) == (0, 0, 0, 0)
 
 
 async def test_without_one_that_stands_by_another_is_loaded(bundle: Bundle) -> None:

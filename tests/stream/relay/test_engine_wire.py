@@ -46,6 +46,7 @@ MESSAGES: tuple[Message, ...] = (
     Close(0),
     Done(),
     Failed(Failure.FULL, "All 8 places are taken; try again."),
+    Failed(Failure.FULL, "All 8 places are taken; try again in 10 seconds.", 10),
 )
 
 

@@ -138,15 +138,54 @@ def test_memory_that_is_not_known_is_left_out() -> None:
     assert ("rooms_memory_bytes",) not in samples(page(Rooms(), memory_bytes=None))
 
 
+def test_the_engine_tells_how_much_it_has_to_do() -> None:
+    """What it says of itself, and nothing while there is none."""
+    told = {
+        "open_slots": 3,
+        "capacity": 4,
+        "load": 0.5,
+        "reserved": 0.6,
+        "overloaded": True,
+        "refused": 2,
+        "chunks": 50,
+        "late": 4,
+        "shed": 1,
+        "steps": 20,
+        "frames": 250,
+        "step_seconds": 1.5,
+        "pid": 7,
+        "working": None,
+    }
+    found = samples(page(Rooms(), engine=told))
+    assert {name[0]: value for name, value in found.items() if name[0].startswith("engine_")} == {
+        "engine_up": 1,
+        "engine_restarts_total": 1,
+        "engine_sessions": 3,
+        "engine_capacity_sessions": 4,
+        "engine_load_ratio": 0.5,
+        "engine_reserved_ratio": 0.6,
+        "engine_overloaded": 1,
+        "engine_refused_total": 2,
+        "engine_chunks_total": 50,
+        "engine_chunks_late_total": 4,
+        "engine_chunks_shed_total": 1,
+        "engine_steps_total": 20,
+        "engine_frames_total": 250,
+        "engine_step_seconds_total": 1.5,
+    }
+    assert ("engine_load_ratio",) not in samples(page(Rooms()))
+
+
 def test_both_formats_are_well_formed_and_follow_the_naming_rules() -> None:
     rooms = Rooms(busy_room().as_json(), busy_room().as_json())
-    made = Exposition(rooms, FrontMetrics(), facts)
+    made = Exposition(rooms, FrontMetrics(), lambda: facts(engine={"load": 0.5, "shed": 1}))
     body, kind = made.page("application/openmetrics-text; version=1.0.0")
     assert kind.startswith("application/openmetrics-text")
     parse: Any = openmetrics.text_string_to_metric_families  # it has no types
     families = [*parse(body.decode())]
     assert len(families) > 20
-    for family in [*families, *text_string_to_metric_families(page(rooms))]:
+    plain = text_string_to_metric_families(page(rooms, engine={"load": 0.5, "shed": 1}))
+    for family in [*families, *plain]:
         assert family.name.startswith("lipstream_")
         assert family.documentation.endswith(".")
         assert not family.name.endswith(("_ms", "_mb", "_percent"))

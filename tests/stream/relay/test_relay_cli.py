@@ -28,7 +28,7 @@ ROOT = Path(__file__).parents[3]
 @pytest.fixture(autouse=True)
 def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in [*os.environ]:
-        if name.startswith("LIPSTREAM_"):
+        if name.startswith("LIPSTREAM_") and name != "LIPSTREAM_BACKEND":
             monkeypatch.delenv(name)
 
 

@@ -54,6 +54,10 @@ def test_flags_win_over_environment_over_file_over_defaults(tmp_path: Path) -> N
 def test_what_all_commands_have_is_taken_from_where_all_look(tmp_path: Path) -> None:
     file = write(tmp_path, "threads = 3\ndelay_ms = 500\nx264_crf = 20\n[relay]\ndelay_ms = 600\n")
     assert load(file).threads == 3
+    assert load(file, {"LIPSTREAM_BACKEND": "openvino-fp32"}).backend == "openvino-fp32"
+    assert load(file, {"LIPSTREAM_RELAY_BACKENDS_OFF": "tensorrt"}).backends_off == ("tensorrt",)
+    with pytest.raises(ConfigError, match="not 'cuda'"):
+        load(file, backend="cuda")
     assert load(file).delay_ms == 600
     assert load(file, {"LIPSTREAM_THREADS": "4"}).threads == 4
     both = {"LIPSTREAM_THREADS": "4", "LIPSTREAM_RELAY_THREADS": "5"}

@@ -44,6 +44,9 @@ class FakeEngine:
         self.may_start.set()
         self._error = error
 
+    def facts(self) -> dict[str, Any]:
+        return {"capacity": 4, "load": 0.5, "refused": 1}
+
     async def start(self) -> None:
         await self.may_start.wait()
         if self._error is not None:
