@@ -51,7 +51,9 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
+    """Tell somebody who waits what goes on; a log takes the results only."""
+    if sys.stderr.isatty():
+        print(text, file=sys.stderr, flush=True)
 
 
 def _export_file(arguments: argparse.Namespace) -> None:

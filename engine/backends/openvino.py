@@ -1,5 +1,6 @@
 """One graph of a bundle on OpenVINO's CPU device."""
 
+import functools
 import importlib.metadata
 from collections.abc import Sequence
 from typing import Any
@@ -18,6 +19,16 @@ _HINTS = {"fp32": "f32", "bf16": "bf16", "int8": "f32"}  # what int8 leaves is c
 _NEEDS = {"bf16": "BF16", "int8": "INT8"}  # of the processor
 
 
+@functools.cache
+def core() -> ov.Core:
+    """Return OpenVINO, loaded once for the life of the process.
+
+    Where the last network and its core are gone, the library unloads its threads; on some virtual
+    machines the next signal then ends the process.
+    """
+    return ov.Core()
+
+
 def version() -> str:
     """Return OpenVINO's version."""
     return importlib.metadata.version("openvino")
@@ -27,7 +38,7 @@ def missing(precision: Precision) -> str | None:
     """Return why a number format can't be had on this machine, or None where it can."""
     if precision not in _HINTS:
         return f"OpenVINO does not compute in {precision} on a processor"
-    offered: Sequence[str] = ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    offered: Sequence[str] = core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     if precision in _NEEDS and _NEEDS[precision] not in offered:
         return f"this processor has no instructions for {precision}"
     return None
@@ -59,7 +70,7 @@ class OpenVinoNetwork:
             "INFERENCE_NUM_THREADS": threads,
         }
         try:
-            compiled = ov.Core().compile_model(str(path), "CPU", settings)
+            compiled = core().compile_model(str(path), "CPU", settings)
             found = {
                 name: tuple(
                     None if length.is_dynamic else length.get_length()
