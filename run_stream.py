@@ -55,6 +55,8 @@ def _dub(arguments: argparse.Namespace) -> int:
             arguments.out,
             bundle=bundle,
             threads=settings.threads,
+            backend=settings.backend,
+            backends_off=settings.backends_off,
             badge=settings.badge,
             enhance=settings.enhance_model,
             enhance_strength=settings.enhance_strength,
@@ -138,7 +140,55 @@ def _doctor(arguments: argparse.Namespace) -> int:
     return exit_code(checks)
 
 
-_COMMANDS: Final = {"dub": _dub, "demo": _live, "camera": _live, "relay": _relay, "doctor": _doctor}
+def _bench(arguments: argparse.Namespace) -> int:
+    import json
+
+    from rich.console import Console
+
+    from engine.machine import user_cache
+    from stream.bench.history import append, check_history
+    from stream.bench.plot import plot
+    from stream.bench.run import Order, bench
+    from stream.bench.table import tables
+    from stream.report_plot import check_plot
+
+    settings = Settings.load(arguments.config, **arguments.settings)
+    if arguments.plot is not None:
+        check_plot(arguments.plot)
+    if arguments.history is not None:
+        check_history(arguments.history)
+    order = Order(
+        bundle=settings.bundle_folder,
+        paper=arguments.paper,
+        with_paper=arguments.with_paper,
+        with_torch=arguments.with_torch,
+        cache=user_cache(),
+        threads=settings.threads,
+        rounds=arguments.rounds,
+        seconds=arguments.seconds,
+    )
+    with progress_bar(arguments.command) as progress:
+        figures = bench(order, lambda line: print(line, file=sys.stderr, flush=True), progress)
+    found = figures.to_dict()
+    if arguments.history is not None:
+        append(arguments.history, found)
+    if arguments.plot is not None:
+        plot(figures, arguments.plot)
+    if arguments.json:
+        print(json.dumps(found, indent=2))
+    else:
+        Console().print(*tables(figures), sep="\n")
+    return SUCCESS
+
+
+_COMMANDS: Final = {
+    "dub": _dub,
+    "demo": _live,
+    "camera": _live,
+    "relay": _relay,
+    "doctor": _doctor,
+    "bench": _bench,
+}
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from engine.backends.interface import Network
 from engine.bundle import Bundle
 from engine.crop import CropGeometry
 from engine.errors import NoFaceError
@@ -213,16 +214,18 @@ class Chain:
 class LipSync(Chain):
     """The offline chain of one bundle; not for use from several threads at once."""
 
-    def __init__(self, bundle: Bundle, *, threads: int = 2) -> None:
+    def __init__(self, bundle: Bundle, *, threads: int = 2, network: Network | None = None) -> None:
         """Load the networks.
 
         Args:
             bundle: the generator's.
             threads: of the generator on the CPU.
+            network: the generator's graph on some run time; OpenVINO in float32 where it is left
+                out.
 
         Raises:
             ConfigError: the face models are missing.
             BundleError: the bundle's graphs can't be run.
         """
         self.bundle = bundle
-        super().__init__(bundle, Generator(bundle, threads=threads, slots=1))
+        super().__init__(bundle, Generator(bundle, network=network, threads=threads, slots=1))

@@ -8,7 +8,7 @@ import json
 import math
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -17,11 +17,14 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Final
 
+from engine.backends.choice import candidates
+from engine.backends.fallback import open_network
 from engine.bundle import MANIFEST, Bundle
 from engine.chain import LipSync, Synced
 from engine.enhance import STRENGTH, Enhancer, EnhanceReport
 from engine.errors import MediaError, NoFaceError
 from engine.files import sha256_of, write_whole
+from engine.generator import FP32
 from engine.identity import Identity
 from engine.mark import Badge
 from engine.sources import FaceSource, Speech, back_and_forth, open_face
@@ -54,7 +57,7 @@ class DubReport:
         enhance: how the painted mouths were enhanced; None where they were not.
         bundle: the bundle folder's name.
         bundle_sha256: hash of its description, which holds the hashes of its files.
-        backend: the run time of the networks.
+        backend: the generator's run time and number format, like ``openvino-fp32``.
         threads: processor threads of the networks.
     """
 
@@ -104,6 +107,8 @@ def dub(
     *,
     bundle: Bundle,
     threads: int = 2,
+    backend: str = str(FP32),
+    backends_off: Sequence[str] = (),
     badge: bool = True,
     enhance: Path | None = None,
     enhance_strength: float = STRENGTH,
@@ -122,6 +127,9 @@ def dub(
         out: the MP4 file; it is written whole or not at all.
         bundle: the model to run.
         threads: processor threads of the networks.
+        backend: the generator's run time; ``auto`` measures which is the fastest, see
+            :func:`engine.backends.choice.ranked`.
+        backends_off: run times that are never taken for it.
         badge: whether modified pictures carry the badge.
         enhance: an ONNX file that enhances the painted mouths, if any.
         enhance_strength: share of its change that is taken over; 0 leaves it out.
@@ -133,7 +141,8 @@ def dub(
         NoFaceError: no picture that would be shown has a face.
         MediaError: a file can't be read or written, or does not hold what is needed.
         BundleError: the bundle's graphs do not fit together.
-        ConfigError: the face models are not installed, or ``enhance`` can't be used.
+        ConfigError: the face models are not installed, or ``backend`` or ``enhance`` can't be
+            used.
         EngineError: the run time failed.
     """
     for given in (face, speech):
@@ -145,6 +154,8 @@ def dub(
         out,
         bundle=bundle,
         threads=threads,
+        backend=backend,
+        backends_off=backends_off,
         badge=badge,
         enhance=enhance,
         enhance_strength=enhance_strength,
@@ -161,6 +172,8 @@ def dub_source(
     *,
     bundle: Bundle,
     threads: int = 2,
+    backend: str = str(FP32),
+    backends_off: Sequence[str] = (),
     badge: bool = True,
     enhance: Path | None = None,
     enhance_strength: float = STRENGTH,
@@ -170,6 +183,7 @@ def dub_source(
 ) -> DubReport:
     """Make a face speak whose pictures come from anywhere; see :func:`dub`."""
     started_s = time.monotonic()
+    candidates(bundle, backend, backends_off)  # said before anything is opened or measured
     count = max(1, math.ceil(speech.duration * face.fps - _FRAME_TOLERANCE))
     modified = 0
     # The writer comes before the networks: what is wrong with the output shows at once.
@@ -187,7 +201,8 @@ def dub_source(
         enhancer = None
         if enhance is not None and enhance_strength > 0:
             enhancer = Enhancer(enhance, strength=enhance_strength, threads=threads)
-        lips = LipSync(bundle, threads=threads)
+        network = open_network(bundle, backend, backends_off, threads=threads)
+        lips = LipSync(bundle, threads=threads, network=network)
         identity = _choose_identity(lips, face, count)
         film = _Film(writer, face, speech, badge=badge)
         pictures = islice(back_and_forth(face.pictures), count)
@@ -223,7 +238,7 @@ def dub_source(
         enhance=None if enhancer is None else enhancer.report(),
         bundle=bundle.folder.name,
         bundle_sha256=sha256_of(bundle.folder / MANIFEST),
-        backend="openvino",
+        backend=str(network.variant),
         threads=threads,
     )
 

@@ -8,7 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from engine.errors import ConfigError
-from stream.cli_live import add_live_commands, split_size
+from stream.cli_bench import add_bench_command
+from stream.cli_live import add_backend, add_live_commands, split_size
 from stream.cli_relay import add_relay_command
 from stream.config import Settings
 from stream.relay.config import RelaySettings
@@ -25,7 +26,8 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
         argv: the words after the program's name; the process's own by default.
 
     Returns:
-        ``command`` is ``dub``, ``demo``, ``camera``, ``relay`` or ``doctor``; ``inputs`` are the
+        ``command`` is ``dub``, ``demo``, ``camera``, ``relay``, ``doctor`` or
+        ``bench``; ``inputs`` are the
         files to read and ``out`` the one to write, None for none; ``settings`` holds the flags that
         are fields of :class:`stream.config.Settings`, or, for ``relay``, of
         :class:`stream.relay.config.RelaySettings`, None where not given.
@@ -53,6 +55,7 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
 
     add_live_commands(commands, _add_common)
     add_relay_command(commands)
+    add_bench_command(commands)
     for live in ("demo", "camera", "relay"):  # they say why not
         commands.choices[live].add_argument(
             "--enhance", dest="enhance_model", type=Path, help=argparse.SUPPRESS
@@ -180,6 +183,7 @@ def _add_common(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--threads", metavar="N", type=int, help="processor threads of the networks (default: 2)"
     )
+    add_backend(command)
     command.add_argument("--config", metavar="FILE", type=Path, help="a TOML file of settings")
 
 

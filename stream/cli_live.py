@@ -78,6 +78,7 @@ def add_live_commands(
     doctor.add_argument("--json", action="store_true", help="print the checks as JSON")
     doctor.set_defaults(report=None, out=None)
     _add_bundle_and_config(doctor)
+    add_backend(doctor)
 
 
 def _add_session(command: argparse.ArgumentParser) -> None:
@@ -100,6 +101,23 @@ def _add_session(command: argparse.ArgumentParser) -> None:
     )
     command.add_argument(
         "--trace", metavar="OUT.jsonl", type=Path, help="write every decision, one JSON a line"
+    )
+
+
+def add_backend(command: argparse.ArgumentParser) -> None:
+    """Add the flags that choose the generator's run time."""
+    command.add_argument(
+        "--backend",
+        metavar="NAME",
+        help="run time of the generator: auto (the fastest, measured once), openvino, onnxruntime"
+        " or tensorrt, or with a number format, like openvino-int8 (default: auto)",
+    )
+    command.add_argument(
+        "--no-backend",
+        metavar="NAME",
+        dest="backends_off",
+        action="append",
+        help="a run time that is never taken; may be given again",
     )
 
 

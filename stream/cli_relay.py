@@ -5,7 +5,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from stream.cli_live import add_sync_monitor
+from stream.cli_live import add_backend, add_sync_monitor
 from stream.relay.config import RelaySettings
 
 ACTS = ("publish-speaker", "publish-language", "listen", "admin")
@@ -63,6 +63,7 @@ def add_relay_command(
         type=float,
         help=f"how long sessions go on after Ctrl-C or SIGTERM (default: {default.drain_s:.0f})",
     )
+    add_backend(relay)
     add_sync_monitor(relay, default.sync_monitor)
     relay.add_argument(
         "--turn-url",

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, Self
 
+from engine.backends.choice import AUTO, parse_backend
 from engine.bundle import STARTER
 from engine.errors import ConfigError
 from stream.setting_sources import (
@@ -13,6 +14,7 @@ from stream.setting_sources import (
     PATH,
     SWITCH,
     TEXT,
+    TEXTS,
     WHOLE,
     from_environment,
     from_table,
@@ -45,6 +47,9 @@ class Settings:
     Attributes:
         bundle_folder: the bundle to run; a relative path in a file counts from that file's folder.
         threads: processor threads of the networks, 1 to 64.
+        backend: the run time of the generator: ``auto`` for the fastest, its name for its fastest
+            number format, or both, like ``openvino-int8``.
+        backends_off: names of run times that are never taken for it.
         badge: whether modified pictures carry the "AI lip-sync" badge.
         enhance_model: an ONNX file that enhances the painted mouths of ``dub``; a relative path in
             a file counts from that file's folder. None by default; live commands refuse it.
@@ -72,6 +77,8 @@ class Settings:
 
     bundle_folder: Path = STARTER
     threads: int = 2
+    backend: str = AUTO
+    backends_off: tuple[str, ...] = ()
     badge: bool = True
     enhance_model: Path | None = None
     enhance_strength: float = 0.8
@@ -93,6 +100,7 @@ class Settings:
 
     def __post_init__(self) -> None:
         within("threads", self.threads, 1, 64)
+        parse_backend(self.backend, self.backends_off)
         within("enhance_strength", self.enhance_strength, 0, 1)
         within("x264_crf", self.x264_crf, 0, 51)
         within("width", self.width, 64, 3840)
@@ -158,6 +166,8 @@ def one_of(name: str, value: str, options: Sequence[str]) -> None:
 READERS: Final = {
     "bundle_folder": PATH,
     "threads": WHOLE,
+    "backend": TEXT,
+    "backends_off": TEXTS,
     "badge": SWITCH,
     "enhance_model": PATH,
     "enhance_strength": NUMBER,

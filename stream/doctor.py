@@ -20,7 +20,7 @@ from stream import doctor_checks as checks
 from stream import doctor_sound as sound
 from stream import doctor_steps as steps
 from stream.config import Settings
-from stream.doctor_checks import Check, LoopbackModule, Memory, View
+from stream.doctor_checks import Check, LoopbackModule, Memory, RunTime, View
 from stream.doctor_sound import SoundServer
 from stream.doctor_steps import System
 
@@ -45,7 +45,9 @@ class Probes:
         backend: the run time's name and version.
         bundle: loads a bundle.
         face_models: loads the face networks; where they lie.
-        picture_ms: median time of a bundle's generator for one picture, on so many threads.
+        run_times: those that the program knows, and what each can run of a bundle.
+        variant: what a bundle's generator takes with these settings; measured if need be.
+        picture_ms: median time of a bundle's generator for one picture, with these settings.
         cameras: names of the cameras.
         camera: name of the camera that a text means, of the first one where it is empty.
         locked_cameras: device files of cameras that may not be opened.
@@ -70,7 +72,9 @@ class Probes:
     backend: Callable[[], str]
     bundle: Callable[[Path], Bundle]
     face_models: Callable[[], str]
-    picture_ms: Callable[[Bundle, int], float]
+    run_times: Callable[[Bundle], Sequence[RunTime]]
+    variant: Callable[[Bundle, Settings], str]
+    picture_ms: Callable[[Bundle, Settings], float]
     cameras: Callable[[], Sequence[str]]
     camera: Callable[[str], str]
     locked_cameras: Callable[[], Sequence[str]]
@@ -170,6 +174,7 @@ def _examine(settings: Settings, probes: Probes) -> Iterator[Check]:
     yield _loads("backend", probes.backend, steps.backend())
     bundle, verdict = _bundle(settings, probes)
     yield verdict
+    yield _check("run times", lambda: _run_times(settings, probes, bundle))
     yield _loads("face models", probes.face_models, steps.face_models())
     yield _check("speed", lambda: _speed(settings, probes, bundle))
     yield _check("memory", lambda: checks.memory(probes.memory()))
@@ -218,10 +223,20 @@ def _bundle(settings: Settings, probes: Probes) -> tuple[Bundle | None, Check]:
     return bundle, Check("bundle", True, found)
 
 
+def _run_times(settings: Settings, probes: Probes, bundle: Bundle | None) -> Check:
+    if bundle is None:
+        return Check("run times", None, "looked at with a bundle only")
+    try:
+        taken = probes.variant(bundle, settings)
+    except ConfigError as error:
+        return checks.no_run_time(_reason(error))
+    return checks.run_times(probes.run_times(bundle), taken, settings.backends_off)
+
+
 def _speed(settings: Settings, probes: Probes, bundle: Bundle | None) -> Check:
     if bundle is None:
         return Check("speed", None, f"{probes.cores()} cores; measured with a bundle only")
-    return checks.speed(probes.picture_ms(bundle, settings.threads), probes.cores())
+    return checks.speed(probes.picture_ms(bundle, settings), probes.cores())
 
 
 def _camera(settings: Settings, probes: Probes, system: System) -> Check:

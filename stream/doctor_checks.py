@@ -57,6 +57,21 @@ class View:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class RunTime:
+    """A run time of the generator.
+
+    Attributes:
+        name: as ``--backend`` takes it.
+        version: empty where it is not installed.
+        missing: number format to why it can't be had, empty where it can.
+    """
+
+    name: str
+    version: str
+    missing: Mapping[str, str]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Loopback:
     """A device of v4l2loopback.
 
@@ -132,6 +147,34 @@ def memory(memory: Memory) -> Check:
     if memory.free_mb < LEAST_FREE_MB:
         return Check("memory", False, found, steps.memory(), needed=False)
     return Check("memory", True, found)
+
+
+def run_times(found: Sequence[RunTime], taken: str, switched_off: Sequence[str]) -> Check:
+    """Which run times there are for the generator, and which one it takes.
+
+    Args:
+        found: all that the program knows.
+        taken: what the settings come to.
+        switched_off: names of those that the settings leave out.
+    """
+    there = (_run_time(one, one.name in switched_off) for one in found)
+    return Check("run times", True, f"{taken} is taken; {'; '.join(there)}")
+
+
+def no_run_time(reason: str) -> Check:
+    """The settings ask for one that can't be had."""
+    return Check("run times", False, reason, steps.run_times())
+
+
+def _run_time(one: RunTime, switched_off: bool) -> str:
+    named = f"{one.name} {one.version}".strip()
+    if switched_off:
+        return f"{named}: switched off"
+    usable = [format_ for format_, reason in one.missing.items() if not reason]
+    if not usable:
+        return f"{named}: {next(filter(None, one.missing.values()), 'nothing')}"
+    reasons = (f"no {format_}: {reason}" for format_, reason in one.missing.items() if reason)
+    return f"{named}: {', '.join((*usable, *reasons))}"
 
 
 def speed(ms: float, cores: int) -> Check:

@@ -23,18 +23,20 @@ import numpy as np
 from stream import doctor_linux as linux
 from stream.config import Settings
 from stream.doctor import Probes
-from stream.doctor_checks import Memory, View
+from stream.doctor_checks import Memory, RunTime, View
 from stream.doctor_sound import SoundServer
 from stream.doctor_steps import Family, System
 
 if TYPE_CHECKING:
     from engine.bundle import Bundle
+    from engine.bundle_variants import Precision
 
 PACKAGES: Final = {
     "aiohttp": "aiohttp",
     "aiortc": "aiortc",
     "av": "av",
     "numpy": "numpy",
+    "onnxruntime": "onnxruntime",
     "opencv-python-headless": "cv2",
     "openvino": "openvino",
     "prometheus-client": "prometheus_client",
@@ -68,6 +70,8 @@ def this_computer() -> Probes:
         backend=backend,
         bundle=bundle,
         face_models=face_models,
+        run_times=run_times,
+        variant=variant,
         picture_ms=picture_ms,
         cameras=cameras,
         camera=camera,
@@ -176,11 +180,42 @@ def face_models() -> str:
     return "there"
 
 
-def picture_ms(bundle: Bundle, threads: int) -> float:
-    """Median time of the generator for one picture, a chunk at a time."""
-    from engine.generator import Chunk, Generator
+def run_times(bundle: Bundle) -> Sequence[RunTime]:
+    """What each run time can run of a bundle."""
+    from engine.backends.interface import BACKENDS, Variant
+    from engine.backends.loading import missing, version
 
-    generator = Generator(bundle, threads=threads, slots=1)
+    formats: list[Precision] = ["fp32", *bundle.precisions]
+    return [
+        RunTime(
+            name=name,
+            version=version(name),
+            missing={each: missing(Variant(name, each), bundle) or "" for each in formats},
+        )
+        for name in BACKENDS
+    ]
+
+
+def variant(bundle: Bundle, settings: Settings) -> str:
+    """The run time that is taken, measured now unless that was done before.
+
+    Raises:
+        ConfigError: what the settings ask for can't be had.
+    """
+    from engine.backends.choice import ranked
+
+    threads = settings.threads
+    return str(ranked(bundle, settings.backend, settings.backends_off, threads=threads)[0])
+
+
+def picture_ms(bundle: Bundle, settings: Settings) -> float:
+    """Median time of the generator for one picture, a chunk at a time."""
+    from engine.backends.fallback import open_generator
+    from engine.generator import Chunk
+
+    generator = open_generator(
+        bundle, settings.backend, settings.backends_off, threads=settings.threads, slots=1
+    )
     side, count = bundle.resolution, bundle.k
     window = (count, 1, bundle.mel.bands, bundle.placement.columns)
     chunk = Chunk(

@@ -340,6 +340,11 @@ def backend() -> str:
     )
 
 
+def run_times() -> str:
+    """What was asked for can't be had."""
+    return step("Leave --backend and --no-backend out, or ask for one that is there.")
+
+
 def face_models() -> str:
     """The networks that find faces are not there."""
     return step(

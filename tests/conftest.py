@@ -1,6 +1,7 @@
 """Collection rules and fixtures shared by all tests."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,6 +24,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
                 f"{item.nodeid} has no category: set `pytestmark = pytest.mark.<category>`,"
                 f" one of {', '.join(sorted(CATEGORIES))}"
             )
+
+
+@pytest.fixture(scope="session", autouse=True)
+def same_backend_everywhere() -> Iterator[None]:
+    """Commands take one run time; which is the fastest is measured, and so different each time."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LIPSTREAM_BACKEND", "openvino-fp32")
+        yield
 
 
 @pytest.fixture(scope="session")

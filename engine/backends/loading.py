@@ -8,7 +8,7 @@ from typing import Any, Final
 from engine.backends.interface import BACKENDS, Backend, Network, Variant
 from engine.bundle import GENERATOR, Bundle
 from engine.bundle_variants import Precision
-from engine.errors import ConfigError
+from engine.errors import BundleError, ConfigError
 
 # Modules are named, not imported: each waits for its own large library.
 _MODULES: Final[dict[Backend, tuple[str, str]]] = {
@@ -36,7 +36,20 @@ def missing(variant: Variant, bundle: Bundle) -> str | None:
     if variant.precision != "fp32" and variant.precision not in bundle.precisions:
         return f"the bundle was not checked in {variant.precision}"
     reason: str | None = _module(variant.backend).missing(variant.precision)
+    if reason is None and variant.backend == "tensorrt":
+        return _no_engine(bundle, variant.precision)
     return reason
+
+
+def version(backend: Backend) -> str:
+    """Return the version of a run time, and of what it runs on; empty where it is not installed."""
+    if not any(importlib.util.find_spec(package) for package in _PACKAGES[backend]):
+        return ""
+    try:
+        found: str = _module(backend).version()
+    except ConfigError:  # it is there, but can't be imported
+        return ""
+    return found
 
 
 def usable(bundle: Bundle) -> list[Variant]:
@@ -65,6 +78,19 @@ def load_network(bundle: Bundle, variant: Variant, *, threads: int) -> Network:
     make: Any = getattr(_module(variant.backend), _MODULES[variant.backend][1])
     network: Network = make(bundle, GENERATOR, threads, variant.precision)
     return network
+
+
+def _no_engine(bundle: Bundle, precision: Precision) -> str | None:
+    """Return why none of a bundle's TensorRT engines runs here, or None where one does."""
+    from engine.backends.tensorrt_buffers import gpu_architecture
+    from engine.backends.tensorrt_engines import find_engine
+    from engine.backends.tensorrt_library import load_library
+
+    try:
+        find_engine(bundle, GENERATOR, precision, load_library(), gpu_architecture() or "no GPU")
+    except (BundleError, ConfigError) as error:
+        return str(error).rstrip(".")
+    return None
 
 
 def _module(backend: Backend) -> ModuleType:

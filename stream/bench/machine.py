@@ -4,25 +4,11 @@ from __future__ import annotations
 
 import importlib.metadata
 import os
-import platform
-from pathlib import Path
 from typing import Final
 
 PACKAGES: Final = ("openvino", "onnxruntime", "tensorrt", "tensorrt_rtx", "torch")
 BUSY: Final = 0.5
 """Programs that wait for a core, on the mean of a minute, from which on figures suffer."""
-
-
-def processor() -> str:
-    """Return the processor's name, as far as the system tells it."""
-    try:
-        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
-            name, _, value = line.partition(":")
-            if name.strip() == "model name":
-                return value.strip()
-    except OSError:
-        pass  # not Linux
-    return platform.processor() or platform.machine()
 
 
 def cores() -> int:

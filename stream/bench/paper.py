@@ -6,7 +6,6 @@ import hashlib
 import importlib.util
 import os
 import shutil
-import sys
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -120,15 +119,3 @@ def _key() -> str:
         for file in sorted(origin.parent.glob("*.py")) if is_package else [origin]:
             digest.update(file.read_bytes())
     return digest.hexdigest()[:12]
-
-
-def user_cache() -> Path:
-    """Return where this user's programs keep what can be made again, the folder of lipstream."""
-    if sys.platform == "win32":
-        base = os.environ.get("LOCALAPPDATA")
-        default = Path.home() / "AppData" / "Local"
-    elif sys.platform == "darwin":
-        base, default = None, Path.home() / "Library" / "Caches"
-    else:
-        base, default = os.environ.get("XDG_CACHE_HOME"), Path.home() / ".cache"
-    return (Path(base) if base else default) / "lipstream"

@@ -16,6 +16,7 @@ from engine.backends.loading import usable
 from engine.backends.openvino import missing
 from engine.bundle import GENERATOR, IDENTITY, Bundle, load_bundle
 from engine.errors import BundleError, EngineError, LipstreamError
+from engine.machine import processor
 from stream.bench import machine
 from stream.bench.children import TorchPeer, has_torch
 from stream.bench.figures import TORCH, Figures, ModelFigures
@@ -170,7 +171,7 @@ def _machine(threads: int, note: Callable[[str], None]) -> dict[str, Any]:
     return {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "version": machine.own_version(),
-        "processor": machine.processor(),
+        "processor": processor(),
         "cores": machine.cores(),
         "threads": threads,
         "load_1min": load,

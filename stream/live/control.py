@@ -19,7 +19,7 @@ class SessionControl:
     Args:
         session: the session.
         troubles: asked for the state of each end: a sentence, or None while it works.
-        backend: the run time of the networks.
+        backend: says the generator's run time as it is now, empty before it is loaded.
         bundle: the bundle's name.
     """
 
@@ -28,12 +28,13 @@ class SessionControl:
         session: LiveSession,
         troubles: Mapping[str, Callable[[], str | None]],
         *,
-        backend: str,
+        backend: Callable[[], str],
         bundle: str,
     ) -> None:
         self._session = session
         self._troubles = troubles
-        self._facts = {"backend": backend, "bundle": bundle}
+        self._backend = backend
+        self._bundle = bundle
 
     def meters(self) -> dict[str, object]:
         """The session as it is now, for the page; JSON values."""
@@ -48,7 +49,8 @@ class SessionControl:
             },
             "sound_level": round(session.line.sound_level, 3),
             "microphone_level": round(session.line.voice_level, 3),
-            **self._facts,
+            "backend": self._backend(),
+            "bundle": self._bundle,
         }
 
     def settings(self) -> dict[str, object]:

@@ -13,14 +13,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Final
 
 import cv2
 
+from engine.backends.choice import candidates
 from engine.bundle import Bundle, load_bundle
 from engine.errors import MediaError
 from engine.face_models import FaceModels
-from engine.generator import Generator
 from engine.tracker import FaceTracker
 from stream.config import Settings
 from stream.core.delay import Delay
@@ -30,6 +29,7 @@ from stream.lip_experts import expert_bundle
 from stream.live.clock import SessionClock
 from stream.live.control import SessionControl
 from stream.live.ends import Controls
+from stream.live.generator_loader import GeneratorLoader
 from stream.live.memory import keep_flat
 from stream.live.painter import Painter
 from stream.live.session import LiveSession
@@ -40,8 +40,6 @@ from stream.report_plot import check_plot, plot
 from stream.web.broadcast import Broadcast
 
 log = logging.getLogger(__name__)
-
-BACKEND: Final = "openvino"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,6 +83,8 @@ async def hold(order: Order, settings: Settings, say: Callable[[str], None]) -> 
         check_plot(order.plot)
     meters = Meters(resident_mb)
     bundle = load_bundle(settings.bundle_folder)
+    candidates(bundle, settings.backend, settings.backends_off)  # said before a device is opened
+    loader = GeneratorLoader(bundle, settings)
     clock = SessionClock()
     if order.demo:
         wiring = demo_wiring(clock)
@@ -94,12 +94,12 @@ async def hold(order: Order, settings: Settings, say: Callable[[str], None]) -> 
         wiring = camera_wiring(settings, clock, meters.skew)
     try:
         with _trace(order.trace) as trace:
-            await _hold(order, settings, wiring, meters, bundle, clock, trace, say)
+            await _hold(order, settings, wiring, meters, bundle, loader, clock, trace, say)
     finally:
         wiring.close()
     if order.plot is not None:
         plot(meters.series(), order.plot)
-    return meters.report(clock(), backend=BACKEND, bundle=bundle.folder.name)
+    return meters.report(clock(), backend=loader.backend(), bundle=bundle.folder.name)
 
 
 async def _hold(
@@ -108,6 +108,7 @@ async def _hold(
     wiring: Wiring,
     meters: Meters,
     bundle: Bundle,
+    loader: GeneratorLoader,
     clock: SessionClock,
     trace: Callable[[Event], None] | None,
     say: Callable[[str], None],
@@ -122,7 +123,7 @@ async def _hold(
     wiring.measure(clock, meters)
     models = FaceModels(threads=1)
     expert = expert_bundle(bundle, settings.sync_monitor, settings.expert_folder)
-    painter = Painter(bundle, lambda: Generator(bundle, threads=settings.threads, slots=1))
+    painter = Painter(bundle, loader.load)
     own_voice = settings.own_voice
     controls = Controls(own_voice=wiring.target is None if own_voice is None else own_voice)
     session = LiveSession(
@@ -144,7 +145,7 @@ async def _hold(
         from stream.web.server import PageServer  # loads the WebRTC library
 
         control = SessionControl(
-            session, wiring.troubles, backend=BACKEND, bundle=bundle.folder.name
+            session, wiring.troubles, backend=loader.backend, bundle=bundle.folder.name
         )
         page = PageServer(control, broadcast, port=settings.page_port)
         url = await page.start()
@@ -165,6 +166,8 @@ async def _hold(
         log.info("the session was ended")
     finally:
         await painter.close()
+        if session.line.watch is not None:
+            await asyncio.to_thread(session.line.watch.end)
 
 
 def _has_screen() -> bool:

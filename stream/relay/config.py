@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Final, Self
 from urllib.parse import urlsplit
 
+from engine.backends.choice import AUTO, parse_backend
 from engine.bundle import STARTER
 from engine.errors import ConfigError
 from stream.config import PREFIX, READERS, SYNC_MONITORS, TABLES, one_of, within
@@ -41,6 +42,8 @@ ANY: Final = "*"
 _SHARED: Final = (  # with all commands
     "bundle_folder",
     "threads",
+    "backend",
+    "backends_off",
     "badge",
     "delay_ms",
     "sync_monitor",
@@ -119,6 +122,8 @@ class RelaySettings:
     Attributes:
         bundle_folder: the bundle to run.
         threads: processor threads of the generator.
+        backend: the generator's run time: ``auto``, a name, or one with a number format.
+        backends_off: names of run times that are never taken for it.
         badge: whether modified pictures carry the "AI lip-sync" badge.
         delay_ms: added delay of a lip-synced picture to begin with.
         sync_monitor: whether a lip expert watches each language: ``off``, ``report`` or ``act``.
@@ -149,6 +154,8 @@ class RelaySettings:
 
     bundle_folder: Path = STARTER
     threads: int = 2
+    backend: str = AUTO
+    backends_off: tuple[str, ...] = ()
     badge: bool = True
     delay_ms: int = 400
     sync_monitor: str = "report"  # many people and voices that an expert may not know
@@ -183,6 +190,7 @@ class RelaySettings:
         within("room_memory_mb", self.room_memory_mb, 300, 64_000)
         within("delay_ms", self.delay_ms, 300, 1000)
         within("threads", self.threads, 1, 64)
+        parse_backend(self.backend, self.backends_off)
         one_of("sync_monitor", self.sync_monitor, SYNC_MONITORS)
         if self.log_format not in ("", *LOG_FORMATS):
             raise ConfigError(f"log_format must be text or json, not {self.log_format!r}.")
@@ -200,7 +208,7 @@ class RelaySettings:
         """The settings that hold; secrets are read from their files.
 
         What the file's table and ``LIPSTREAM_RELAY_*`` do not say of the bundle, the threads, the
-        badge and the delay is as for all commands.
+        run time, the badge and the delay is as for all commands.
 
         Args:
             file: a TOML file, if any.

@@ -6,6 +6,7 @@ import pytest
 from engine.bundle import STARTER
 from engine.enhance import STRENGTH
 from engine.errors import ConfigError
+from stream.cli import parse
 from stream.config import READERS, Settings
 
 pytestmark = pytest.mark.unit
@@ -37,6 +38,33 @@ def test_flags_win_over_environment_over_file_over_defaults(tmp_path: Path) -> N
 
 def test_every_field_can_be_set_everywhere() -> None:
     assert list(READERS) == [field.name for field in dataclasses.fields(Settings)]
+
+
+def test_the_run_time_is_chosen_like_everything_else(tmp_path: Path) -> None:
+    assert (Settings().backend, Settings().backends_off) == ("auto", ())
+    file = write(tmp_path, 'backend = "onnxruntime"\nbackends_off = ["tensorrt"]\n')
+    settings = Settings.load(file, {})
+    assert (settings.backend, settings.backends_off) == ("onnxruntime", ("tensorrt",))
+    variables = {
+        "LIPSTREAM_BACKEND": "openvino-int8",
+        "LIPSTREAM_BACKENDS_OFF": "onnxruntime tensorrt",
+    }
+    settings = Settings.load(file, variables)
+    assert settings.backend == "openvino-int8"
+    assert settings.backends_off == ("onnxruntime", "tensorrt")
+    assert Settings.load(file, variables, backend="openvino").backend == "openvino"
+
+
+@pytest.mark.parametrize(
+    "words", [["dub", "face", "speech", "-o", "out"], ["demo"], ["camera"], ["relay"], ["doctor"]]
+)
+def test_every_command_that_paints_has_the_flags_of_the_run_time(words: list[str]) -> None:
+    off = ["--no-backend", "tensorrt", "--no-backend", "openvino"]
+    given = parse([*words, "--backend", "onnxruntime-int8", *off]).settings
+    assert given["backend"] == "onnxruntime-int8"
+    assert given["backends_off"] == ["tensorrt", "openvino"]
+    left_out = parse(words).settings
+    assert (left_out["backend"], left_out["backends_off"]) == (None, None)
 
 
 def test_a_folder_in_a_file_counts_from_the_file(tmp_path: Path) -> None:
@@ -81,6 +109,11 @@ def test_an_illegal_variable_is_named(name: str, text: str) -> None:
         ("enhance_strength = nan", "enhance_strength must be 0 to 1, not nan"),
         ("x264_crf = 52", "x264_crf must be 0 to 51, not 52"),
         ("threads = ", "not valid TOML"),
+        ('backend = "cuda"', "backend must be auto, a run time .* not 'cuda'"),
+        ('backends_off = ["cuda"]', "switched off are openvino, onnxruntime, tensorrt, not 'cuda'"),
+        ('backends_off = "openvino"', "backends_off in .* must be a list of texts"),
+        ('backend = "openvino-int8"\nbackends_off = ["openvino"]', "asked for and switched off"),
+        ('backends_off = ["openvino", "onnxruntime", "tensorrt"]', "Every run time is switched"),
     ],
 )
 def test_an_illegal_file_says_which_field_and_why(tmp_path: Path, text: str, message: str) -> None:

@@ -18,7 +18,7 @@ from engine.model_files import INSTALL_HINT
 from stream import doctor, doctor_linux, doctor_probes, doctor_steps
 from stream.config import Settings
 from stream.doctor import Probes, exit_code, run, table, to_json
-from stream.doctor_checks import Check, Loopback, LoopbackModule, Memory, View
+from stream.doctor_checks import Check, Loopback, LoopbackModule, Memory, RunTime, View
 from stream.doctor_sound import SoundServer
 from stream.doctor_steps import Family, Packager, System
 
@@ -48,6 +48,11 @@ SERVER = SoundServer(
     pactl=True, answers=True, sinks=("hdmi", "lipstream"), sources=("usb", "lipstream_mic")
 )
 OUTPUTS = ["lipstream", "BlackHole 2ch", "CABLE Input (VB-Audio Virtual Cable)"]
+RUN_TIMES = [
+    RunTime(name="openvino", version="2026.4.1", missing={"fp32": "", "int8": ""}),
+    RunTime(name="onnxruntime", version="1.32", missing={"fp32": "", "int8": "too old a CPU"}),
+    RunTime(name="tensorrt", version="", missing={"fp32": "not there", "int8": "not there"}),
+]
 INPUTS = ["lipstream_mic", "USB Microphone", "default", "hdmi.monitor"]
 
 
@@ -77,7 +82,9 @@ def probes(system: System = APT, **others: Any) -> Probes:
         "backend": lambda: "OpenVINO 2026.4.1 (CPU)",
         "bundle": lambda folder: cast(Bundle, starter),
         "face_models": lambda: "there",
-        "picture_ms": lambda bundle, threads: 7.0,
+        "run_times": lambda bundle: RUN_TIMES,
+        "variant": lambda bundle, settings: "openvino-int8",
+        "picture_ms": lambda bundle, settings: 7.0,
         "cameras": lambda: ["HD Webcam"],
         "locked_cameras": list,
         "camera": lambda wanted: wanted or "HD Webcam",
@@ -121,7 +128,7 @@ def test_computer_that_has_all_is_ready() -> None:
     )
     found = run(settings, probes())
     assert [check.name for check in found if check.ok is not True] == []
-    assert len({check.name for check in found}) == len(found) == 14
+    assert len({check.name for check in found}) == len(found) == 15
     assert exit_code(found) == 0
 
 
@@ -204,7 +211,7 @@ def test_probe_that_crashes_hides_no_other_check(system: System, name: str) -> N
     sound = run(settings, probes(system))
     found = run(settings, probes(system, **{name: fail(ZeroDivisionError("seven"))}))
     changed = [check for check, before in zip(found, sound, strict=True) if check != before]
-    assert len(changed) <= 2
+    assert len(changed) <= (3 if name == "bundle" else 2)
     for check in changed:
         assert check.ok is not True
         assert "seven" in check.found or name == "bundle"
@@ -212,6 +219,36 @@ def test_probe_that_crashes_hides_no_other_check(system: System, name: str) -> N
 
 def test_probe_that_says_nothing_is_named_by_its_kind() -> None:
     assert "ZeroDivisionError" in diagnose("memory", memory=fail(ZeroDivisionError())).found
+
+
+def test_run_times_are_listed_with_what_each_can_and_which_is_taken() -> None:
+    check = diagnose("run times")
+    assert check.ok
+    assert check.found == (
+        "openvino-int8 is taken; openvino 2026.4.1: fp32, int8; onnxruntime 1.32: fp32, no int8:"
+        " too old a CPU; tensorrt: not there"
+    )
+    off = diagnose("run times", settings={"backends_off": ("openvino",)})
+    assert "openvino 2026.4.1: switched off" in off.found
+
+
+def test_run_time_that_can_t_be_had_says_why_and_what_to_do() -> None:
+    refusal = fail(ConfigError("tensorrt can't be used here: not there; there is: openvino-fp32."))
+    check = diagnose("run times", settings={"backend": "tensorrt"}, variant=refusal)
+    assert (check.ok, check.needed) == (False, True)
+    assert check.found == "tensorrt can't be used here: not there"
+    assert "--backend" in str(check.step)
+
+
+def test_speed_is_that_of_the_run_time_that_is_taken() -> None:
+    seen = []
+
+    def picture_ms(bundle: Bundle, settings: Settings) -> float:
+        seen.append((settings.backend, settings.threads))
+        return 7.0
+
+    diagnose("speed", settings={"backend": "openvino", "threads": 3}, picture_ms=picture_ms)
+    assert seen == [("openvino", 3)]
 
 
 def test_old_python_is_refused() -> None:
@@ -732,14 +769,21 @@ def test_names_of_sinks_are_read_from_pactl(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 @pytest.mark.models
-def test_this_computer_is_looked_at_to_the_end() -> None:
+def test_this_computer_is_looked_at_to_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Whatever it has: what every computer with lipstream has is found, and no look is broken."""
+    for variable in ("XDG_CACHE_HOME", "LOCALAPPDATA", "HOME"):
+        monkeypatch.setenv(variable, str(tmp_path))
     found = {check.name: check for check in run(Settings(page_port=0))}
-    assert len(found) == 14
+    assert len(found) == 15
     broken = re.compile("could not be checked \\((Name|Type|Attribute|NotImplemented|Import)")
     assert [check for check in found.values() if broken.match(check.found)] == []
-    for name in ("Python", "backend", "bundle", "face models", "memory", "control page"):
+    for name in ("Python", "backend", "bundle", "run times", "face models", "memory"):
         assert found[name].ok, found[name]
+    assert found["control page"].ok
+    assert re.search(r"(openvino|onnxruntime|tensorrt)-\w+ is taken", found["run times"].found)
+    assert [*tmp_path.rglob("backends.json")] != []
     assert "ms a picture" in found["speed"].found
 
 

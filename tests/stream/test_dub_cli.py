@@ -1,5 +1,6 @@
 """The command line as a user types it, on a network that paints the mouth as its sound is loud."""
 
+import importlib.util
 import json
 import re
 import signal
@@ -9,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import cv2
@@ -17,6 +19,7 @@ import pytest
 from numpy.typing import NDArray
 
 import run_stream
+from engine.backends.openvino import OpenVinoNetwork
 from engine.errors import EngineError
 from engine.files import sha256_of
 from engine.mark import Badge
@@ -104,8 +107,57 @@ def test_a_still_speaks_at_25_pictures_a_second_with_the_speech_at_its_own_quali
     assert (found["frames"], found["modified_frames"], found["passthrough_frames"]) == (30, 30, 0)
     assert (found["duration_s"], found["bundle"], found["threads"]) == (1.2, "painter", 1)
     assert found["times_real_time"] == pytest.approx(1.2 / found["wall_s"], rel=0.01)
-    assert (found["backend"], len(found["bundle_sha256"])) == ("openvino", 64)
+    assert (found["backend"], len(found["bundle_sha256"])) == ("openvino-fp32", 64)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out.mp4", "report.json"]
+
+
+def test_another_run_time_paints_the_same(
+    tmp_path: Path, files: Path, bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Named by a flag, and where it is the only one that is left on."""
+    report = tmp_path / "report.json"
+    words = ["dub", files / "face.png", files / "speech.wav", "--bundle", bundle]
+    choices: dict[str, list[str]] = {
+        "openvino-fp32": [],
+        "onnxruntime-fp32": ["--backend", "onnxruntime"],
+        "onnxruntime-fp32 ": ["--no-backend", "openvino", "--no-backend", "tensorrt"],
+    }
+    films = []
+    for name, flags in choices.items():
+        if "--no-backend" in flags:
+            monkeypatch.setenv("LIPSTREAM_BACKEND", "auto")
+        out = tmp_path / "out.mp4"
+        assert run(*words, "-o", out, "--report", report, *flags) == 0
+        assert json.loads(report.read_text())["backend"] == name.strip()
+        films.append(pictures_of(out).astype(int))
+    for film in films[1:]:
+        assert np.abs(film - films[0]).max() <= 8  # levels: a step of x264's, no other picture
+
+
+def test_a_run_time_that_fails_on_the_way_is_replaced_with_one_line(
+    tmp_path: Path,
+    files: Path,
+    bundle: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    calls = []
+    paint = OpenVinoNetwork.__call__
+
+    def fail(*arguments: Any) -> Any:
+        calls.append(arguments)
+        if len(calls) > 2:
+            raise EngineError("OpenVINO failed")
+        return paint(*arguments)
+
+    monkeypatch.setattr(OpenVinoNetwork, "__call__", fail)
+    report = tmp_path / "report.json"
+    words = ["dub", files / "face.png", files / "speech.wav", "--bundle", bundle]
+    assert run(*words, "-o", tmp_path / "out.mp4", "--report", report) == 0
+    found = json.loads(report.read_text())
+    assert (found["backend"], found["modified_frames"]) == ("onnxruntime-fp32", 30)
+    assert caplog.messages == ["openvino-fp32 failed, onnxruntime-fp32 goes on: OpenVINO failed"]
+    assert len(calls) == 3
 
 
 def test_the_mouth_follows_the_sound(tmp_path: Path, files: Path, bundle: Path) -> None:
@@ -213,14 +265,17 @@ def test_demo_needs_no_file_and_says_whose_picture_it_modifies(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    words = ("demo", "--seconds", "1", "--bundle", bundle, "--no-page")
-    assert run(*words, "--record", "seen.mp4", "--trace", "trace.jsonl") == 0
+    words = ("demo", "--seconds", "1", "--bundle", bundle, "--no-page", "--report", "report.json")
+    backend = ("--backend", "onnxruntime")
+    assert run(*words, *backend, "--record", "seen.mp4", "--trace", "trace.jsonl") == 0
     streams = capsys.readouterr()
     assert "modified picture of a real person" in streams.out
     assert "Eileen Collins" in streams.out
     assert "pictures" in streams.out
     assert streams.err == ""
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["seen.mp4", "trace.jsonl"]
+    written = sorted(path.name for path in tmp_path.iterdir())
+    assert written == ["report.json", "seen.mp4", "trace.jsonl"]
+    assert json.loads(Path("report.json").read_text())["backend"] == "onnxruntime-fp32"
     assert len(pictures_of(Path("seen.mp4"))) >= 24
     events = [json.loads(line) for line in Path("trace.jsonl").read_text().splitlines()]
     assert {"seen", "compose"} <= {event[0] for event in events}
@@ -236,6 +291,18 @@ def refused(capsys: pytest.CaptureFixture[str], *words: object) -> str:
     assert streams.err.startswith("lipstream: ")
     assert streams.err.count("\n") == 1
     return streams.err
+
+
+def test_a_session_whose_run_time_can_t_be_had_is_refused_before_it_begins(
+    tmp_path: Path, bundle: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ("demo", "--no-page", "--bundle", bundle, "--record", tmp_path / "seen.mp4")
+    assert run(*words, "--backend", "onnxruntime-int8", "--no-backend", "tensorrt") == 2
+    assert capsys.readouterr().err == (
+        "lipstream: onnxruntime-int8 can't be used here: the bundle was not checked in int8; there"
+        " is: openvino-fp32, onnxruntime-fp32.\n"
+    )
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(
@@ -281,6 +348,9 @@ def test_an_unfit_input_is_one_sentence_and_leaves_nothing(
         (["-o", "out.mp4", "--report", "out.mp4"], "would overwrite out.mp4"),
         (["-o", "out.mp4", "--report", "mine.png"], "would overwrite mine.png"),
         (["-o", "out.mp4", "--threads", "0"], "threads must be 1 to 64"),
+        (["-o", "out.mp4", "--backend", "cuda"], "backend must be auto, a run time"),
+        (["-o", "out.mp4", "--no-backend", "cuda"], "not 'cuda'"),
+        (["-o", "out.mp4", "--backend", "openvino-int8"], "bundle was not checked in int8"),
         (["-o", "out.mp4", "--enhance", "no.onnx"], "no.onnx can't be read"),
         (["-o", "out.mp4", "--enhance", "mine.png"], "mine.png is no .onnx file"),
         (["-o", "out.mp4", "--enhance-strength", "2"], "enhance_strength must be 0 to 1"),
@@ -330,8 +400,10 @@ def test_missing_face_models_say_what_to_run(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def find_spec(name: str) -> None:
-        return None
+    real = importlib.util.find_spec
+
+    def find_spec(name: str) -> object:
+        return None if name == "mediapipe" else real(name)
 
     monkeypatch.setattr("engine.model_files.importlib.util.find_spec", find_spec)
     words = ["dub", files / "face.png", files / "speech.wav", "-o", tmp_path / "out.mp4"]
@@ -430,7 +502,6 @@ def test_the_program_writes_nothing_of_its_libraries_to_the_terminal(
 def test_help_lists_the_commands_that_exist(tmp_path: Path) -> None:
     shown = program("--help", folder=tmp_path)
     assert shown.returncode == 0
-    commands = ("dub", "demo", "camera", "relay", "doctor")
+    commands = ("dub", "demo", "camera", "relay", "doctor", "bench")
     assert all(f"  {command} " in shown.stdout for command in commands)
-    assert "bench" not in shown.stdout
     assert program("--version", folder=tmp_path).stdout.startswith("lipstream ")

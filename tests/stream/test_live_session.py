@@ -176,7 +176,7 @@ class Held:
         )
         watch = asyncio.create_task(self._watch())
         if self._control is not None:
-            self._control(SessionControl(self.session, {}, backend="none", bundle="green"))
+            self._control(SessionControl(self.session, {}, backend=lambda: "none", bundle="green"))
         clock.restart()
         try:
             await self.session.run(seconds)

@@ -239,7 +239,7 @@ function showFacts(meters, frames) {
   const seconds = Math.floor(meters.uptime_s ?? 0);
   const two = (number) => String(number).padStart(2, "0");
   const clock = [Math.floor(seconds / 3600), two(Math.floor(seconds / 60) % 60), two(seconds % 60)];
-  setText(find("facts"), `Bundle ${meters.bundle ?? "–"} on ${meters.backend ?? "–"}`);
+  setText(find("facts"), `Bundle ${meters.bundle ?? "–"} on ${meters.backend || "–"}`);
   const counts = ["in", "out", "generated", "passthrough", "repeated"]
     .filter((name) => typeof frames[name] === "number")
     .map((name) => `${frames[name]} ${name === "passthrough" ? "unchanged" : name}`);
