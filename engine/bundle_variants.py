@@ -14,7 +14,8 @@ class PrecisionFacts:
     """What a number format changes, against fp32, on crops of clips that nothing learnt from.
 
     Attributes:
-        psnr_db: of the painted rows, in dB; the mean over the crops.
+        psnr_db: of the painted rows, in dB; the mean over the crops. Of int8, the lower of the two
+            forms that processors and TensorRT run.
         lips_lost: by how much the correlation of the mouth's opening with the real one falls.
         clips: how many clips that is the mean of.
     """
