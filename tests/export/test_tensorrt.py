@@ -59,7 +59,8 @@ def test_engines_are_built_without_a_gpu(built: Bundle) -> None:
         (precision, ARCHITECTURE) for precision in PRECISIONS
     ]
     sizes = [(built.folder / engine.file).stat().st_size for engine in built.engines]
-    assert sizes[0] > sizes[1] > sizes[2] > 1e6
+    assert sizes[0] > sizes[1]
+    assert min(sizes) > 4e6  # the weights in int8 alone
     for engine in built.engines:
         assert engine.batches == BATCHES
         assert engine.runtime == "tensorrt_rtx"
