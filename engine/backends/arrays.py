@@ -1,12 +1,15 @@
-"""Kept inputs of a run time that works in the computer's own memory."""
+"""What run times that work in the computer's own memory have in common."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import NamedTuple, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from engine.backends.interface import Arrays, Kept
+from engine.bundle import Graph
+from engine.errors import BundleError
 
 
 class KeptArrays(NamedTuple):
@@ -34,3 +37,22 @@ def with_kept(feed: Arrays, kept: Sequence[tuple[Kept, int]]) -> dict[str, NDArr
             start += count
         whole[name] = joined
     return whole
+
+
+def check_shapes(path: Path, graph: Graph, found: Mapping[str, tuple[int | None, ...]]) -> None:
+    """Refuse a file that is not what its bundle describes: OpenVINO would paint nonsense of it.
+
+    Args:
+        path: of the file.
+        graph: the description.
+        found: inputs and outputs of the file, by name; None is any length.
+
+    Raises:
+        BundleError: it is not.
+    """
+    for name, spec in (*graph.inputs.items(), *graph.outputs.items()):
+        if found.get(name) != spec.shape:
+            raise BundleError(
+                f"{path} does not have {name!r} of the shape {list(spec.shape)} that the bundle"
+                " describes; export it again."
+            )

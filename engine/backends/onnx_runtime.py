@@ -6,11 +6,11 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from engine.backends.arrays import KeptArrays, with_kept
+from engine.backends.arrays import KeptArrays, check_shapes, with_kept
 from engine.backends.interface import Arrays, Kept
 from engine.bundle import Bundle, Graph
 from engine.bundle_variants import Precision
-from engine.errors import BundleError, EngineError
+from engine.errors import EngineError
 
 _PROVIDERS = (  # the fastest first; each is used where its package is installed
     "CUDAExecutionProvider",
@@ -69,12 +69,7 @@ class OnnxRuntimeNetwork:
             port.name: tuple(n if isinstance(n, int) else None for n in port.shape)
             for port in (*self._session.get_inputs(), *self._session.get_outputs())
         }
-        for name, spec in (*self._graph.inputs.items(), *self._graph.outputs.items()):
-            if found.get(name) != spec.shape:
-                raise BundleError(
-                    f"{path} does not have {name!r} of the shape {list(spec.shape)} that the"
-                    " bundle describes; export it again."
-                )
+        check_shapes(path, self._graph, found)
 
     def keep(self, arrays: Arrays) -> Kept:
         """Take inputs of the length 1 that later calls repeat for every frame."""

@@ -9,11 +9,11 @@ import numpy as np
 import openvino as ov
 from numpy.typing import NDArray
 
-from engine.backends.arrays import KeptArrays, with_kept
+from engine.backends.arrays import KeptArrays, check_shapes, with_kept
 from engine.backends.interface import Arrays, Kept
 from engine.bundle import Bundle, Graph
 from engine.bundle_variants import Precision
-from engine.errors import BundleError, EngineError
+from engine.errors import EngineError
 
 _HINTS = {"fp32": "f32", "bf16": "bf16", "int8": "f32"}  # what int8 leaves is computed in float32
 _NEEDS = {"bf16": "BF16", "int8": "INT8"}  # of the processor
@@ -82,13 +82,7 @@ class OpenVinoNetwork:
             self._request = compiled.create_infer_request()
         except RuntimeError as error:
             raise EngineError(f"OpenVINO can't load {path}: {_reason(error)}") from error
-        # OpenVINO itself takes arrays of other shapes and paints nonsense from them.
-        for name, spec in (*self._graph.inputs.items(), *self._graph.outputs.items()):
-            if found.get(name) != spec.shape:
-                raise BundleError(
-                    f"{path} does not have {name!r} of the shape {list(spec.shape)} that the"
-                    " bundle describes; export it again."
-                )
+        check_shapes(path, self._graph, found)
 
     def keep(self, arrays: Arrays) -> Kept:
         """Take inputs of the length 1 that later calls repeat for every frame."""

@@ -66,9 +66,9 @@ async def publish(
     return received, up
 
 
-def assert_together(received: Received) -> None:
+def assert_together(received: Received, settled_s: float = SETTLED_S) -> None:
     """Picture and sound of one moment belong together, and go on doing so."""
-    settled = received.begun_at + SETTLED_S
+    settled = received.begun_at + settled_s
     skews = np.array([skew for at, skew in received.skews() if at > settled])
     assert len(skews) > 5
     middle = float(np.median(skews))
@@ -124,11 +124,13 @@ async def test_jitter_reordering_and_doubles_lose_nothing() -> None:
 async def test_pictures_wait_for_sound_that_takes_300_ms_longer() -> None:
     bad = Impairment(loss=0.05, delay_s=0.025, seed=4)
     received, _ = await publish(
-        6.0, lambda: (Line(bad, hold_s=hold_sound(0.3)), Line(DELAY)), linger_s=0.6
+        8.0, lambda: (Line(bad, hold_s=hold_sound(0.3)), Line(DELAY)), linger_s=0.6
     )
     late = [pts - at for at, _, pts in received.pictures if at > SETTLED_S + 1]
     assert 0.25 < float(np.median(late)) < 0.5
-    assert_together(received)
+    # The first reports of a sender may be among the lost packets; later ones shift the sound by the
+    # jitter that they even out.
+    assert_together(received, SETTLED_S + 2.5)
 
 
 async def test_an_outage_of_2_s_ends_with_one_key_frame_and_without_a_jump_of_the_clock() -> None:
