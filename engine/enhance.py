@@ -18,7 +18,6 @@ from typing import Any, Final
 
 import cv2
 import numpy as np
-import openvino as ov
 from numpy.typing import NDArray
 
 from engine.chain import Synced
@@ -26,6 +25,7 @@ from engine.crop import Matrix, cut
 from engine.errors import ConfigError, EngineError
 from engine.files import sha256_of
 from engine.mouth_region import points_68, similarity
+from engine.openvino_cpu import compile_model, core
 from engine.paste import paste_mask
 from engine.tracker import TrackedFace
 
@@ -231,18 +231,9 @@ class _Network:
     def __init__(self, path: Path, threads: int) -> None:
         self._path = path
         try:
-            core = ov.Core()
-            model = core.read_model(str(path))
+            model = core().read_model(str(path))
             self.side = self._fix_shapes(model)
-            compiled = core.compile_model(
-                model,
-                "CPU",
-                {
-                    "INFERENCE_PRECISION_HINT": "f32",
-                    "PERFORMANCE_HINT": "LATENCY",
-                    "INFERENCE_NUM_THREADS": threads,
-                },
-            )
+            compiled = compile_model(model, threads=threads)
             self._request: Any = compiled.create_infer_request()
             self._types = [port.get_element_type().to_dtype() for port in compiled.inputs]
             self._given = [tuple(port.get_shape()) for port in compiled.inputs]

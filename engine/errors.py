@@ -12,6 +12,11 @@ A message is one sentence that says what happened and the next step; a command p
 """
 
 
+def one_line(error: Exception) -> str:
+    """Return what happened in one line, whatever kind of error says it."""
+    return " ".join(str(error).split()) or type(error).__name__
+
+
 class LipstreamError(Exception):
     """Base of every error that lipstream raises on purpose."""
 

@@ -13,10 +13,10 @@ from typing import Any, Final
 
 import cv2
 import numpy as np
-import openvino as ov
 from numpy.typing import NDArray
 
 from engine.model_files import model_folder
+from engine.openvino_cpu import compile_model
 
 MESH_POINTS: Final = 468
 """Points of the face mesh."""
@@ -96,18 +96,6 @@ _FULL_RANGE: Final = _DetectorSpec(
 )
 
 
-def _compile(core: Any, path: Path, threads: int) -> Any:
-    return core.compile_model(
-        str(path),
-        "CPU",
-        {
-            "INFERENCE_NUM_THREADS": threads,
-            "PERFORMANCE_HINT": "LATENCY",
-            "INFERENCE_PRECISION_HINT": "f32",  # bf16 moves landmarks by tenths of a pixel
-        },
-    )
-
-
 def _iou(box: NDArray[np.float32], others: NDArray[np.float32]) -> NDArray[np.float32]:
     """Intersection over union of one (4,) box x0 y0 x1 y1 with (n, 4) others."""
     low = np.maximum(box[:2], others[:, :2])
@@ -125,13 +113,17 @@ def _is_among(face: FaceBox, faces: list[FaceBox]) -> bool:
     return bool((_iou(box, others) > SAME_FACE_IOU).any())
 
 
+def _request(path: Path, threads: int) -> Any:
+    return compile_model(str(path), threads=threads).create_infer_request()
+
+
 class _Detector:
     """One BlazeFace network."""
 
-    def __init__(self, core: Any, folder: Path, spec: _DetectorSpec, threads: int) -> None:
+    def __init__(self, folder: Path, spec: _DetectorSpec, threads: int) -> None:
         self._spec = spec
         self._anchors = spec.anchors()
-        self._request = _compile(core, folder / spec.file, threads).create_infer_request()
+        self._request = _request(folder / spec.file, threads)
 
     def __call__(self, rgb: NDArray[np.uint8], min_score: float) -> list[FaceBox]:
         height, width = rgb.shape[:2]
@@ -194,10 +186,8 @@ class FaceModels:
             ConfigError: the model files are missing.
         """
         folder = model_folder("mediapipe", "modules", _SHORT_RANGE.file, "face models")
-        core = ov.Core()
-        self._detectors = [_Detector(core, folder, s, threads) for s in (_SHORT_RANGE, _FULL_RANGE)]
-        mesh = _compile(core, folder / "face_landmark" / "face_landmark.tflite", threads)
-        self._mesh = mesh.create_infer_request()
+        self._detectors = [_Detector(folder, s, threads) for s in (_SHORT_RANGE, _FULL_RANGE)]
+        self._mesh = _request(folder / "face_landmark" / "face_landmark.tflite", threads)
 
     def detect(
         self, rgb: NDArray[np.uint8], *, min_score: float = 0.5, every: bool = False

@@ -6,11 +6,11 @@ from functools import cache
 from typing import Any, Final
 
 import numpy as np
-import openvino as ov
 from numpy.typing import NDArray
 
 from engine.mel import SAMPLE_RATE
 from engine.model_files import model_folder
+from engine.openvino_cpu import compile_model
 
 HOP_SAMPLES: Final = 512
 """What the network looks at once: 32 ms."""
@@ -51,9 +51,4 @@ class VoiceNetwork:
 def _compiled() -> Any:
     """The network, which all sounds of the process share."""
     path = model_folder("silero_vad", "data", _FILE, "voice models") / _FILE
-    settings = {
-        "INFERENCE_NUM_THREADS": 1,
-        "PERFORMANCE_HINT": "LATENCY",
-        "INFERENCE_PRECISION_HINT": "f32",
-    }
-    return ov.Core().compile_model(str(path), "CPU", settings)
+    return compile_model(str(path), threads=1)

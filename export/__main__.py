@@ -13,7 +13,7 @@ from rich.console import Console
 
 from engine.backends.interface import Variant
 from engine.bundle import EXPERT_PARTS, MANIFEST, Bundle, load_bundle
-from engine.bundle_variants import Precision
+from engine.bundle_variants import PRECISIONS, Precision
 from engine.errors import ConfigError, LipstreamError
 from engine.files import sha256_of
 from engine.lip_expert import CONFIDENT
@@ -25,7 +25,6 @@ if TYPE_CHECKING:  # a bundle gets other number formats and engines without torc
     from training.weights import Weights as Imported
 
 BACKENDS = ("onnx", "openvino", "tensorrt")
-PRECISIONS: tuple[Precision, ...] = ("fp32", "bf16", "fp16", "int8")
 WRONG_USE = 2  # exit status, as argparse's own
 INTERRUPTED = 130
 
@@ -203,7 +202,8 @@ def _measure_passes(
 
 
 def _show(bundle: Bundle, arguments: argparse.Namespace) -> None:
-    from export.comparison import compare_run_times, random_feed
+    from engine.backends.noise import random_feed
+    from export.comparison import compare_run_times
 
     feeds = [random_feed(bundle, bundle.k)]
     compared, failed = compare_run_times(bundle, feeds, threads=arguments.threads)

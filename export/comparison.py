@@ -90,17 +90,6 @@ def times_ms(calls: Mapping[Name, Callable[[], object]], rounds: int) -> dict[Na
     return {name: 1000 * statistics.median(values) for name, values in took.items()}
 
 
-def random_feed(bundle: Bundle, frames: int, seed: int = 0) -> Feed:
-    """Return inputs of a generator that no clip is needed for."""
-    random = np.random.default_rng(seed)
-    feed = {}
-    for name, spec in bundle.graphs[GENERATOR].inputs.items():
-        low, high = spec.range or (0.0, 1.0)
-        shape = (frames, *(length or frames for length in spec.shape[1:]))
-        feed[name] = random.uniform(low, high, shape).astype(np.float32)
-    return feed
-
-
 def _graph_size(bundle: Bundle, variant: Variant) -> int:
     held = bundle.graphs[GENERATOR].variants
     precision = variant.precision if variant.precision in held else "fp32"

@@ -4,7 +4,7 @@ from typing import Final
 
 import onnx
 
-_CONVOLUTIONS: Final = ("Conv", "ConvTranspose")
+CONVOLUTIONS: Final = ("Conv", "ConvTranspose")
 _PREFIXES: Final = ("model.",)
 _WHOLE: Final = "encoder"  # a part of this name is one group, others are one group per number
 
@@ -13,7 +13,7 @@ def groups(model: onnx.ModelProto) -> dict[str, list[str]]:
     """Return the convolutions by the part of the network that they belong to: group to nodes."""
     found: dict[str, list[str]] = {}
     for node in model.graph.node:
-        if node.op_type in _CONVOLUTIONS:
+        if node.op_type in CONVOLUTIONS:
             found.setdefault(_group(node.input[1]), []).append(node.name)
     return found
 
@@ -34,7 +34,7 @@ def only(group: str, quantised: onnx.ModelProto, exact: onnx.ModelProto) -> onnx
     makers = {node.output[0]: node for node in mixed.graph.node}
     known = {tensor.name for tensor in mixed.graph.initializer}
     for node in mixed.graph.node:
-        if node.op_type not in _CONVOLUTIONS or node.name in left:
+        if node.op_type not in CONVOLUTIONS or node.name in left:
             continue
         dequantised = makers[node.input[0]]
         if dequantised.op_type == "DequantizeLinear":

@@ -10,9 +10,9 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from export.groups import CONVOLUTIONS
+
 _SAMPLER: Final = "GridSample"
-_CONVOLUTIONS: Final = ("Conv", "ConvTranspose")
-"""Where the search for what makes a sampler's positions ends."""
 _FLOAT, _HALF = TensorProto.FLOAT, TensorProto.FLOAT16
 _SUFFIXES: Final[dict[int, str]] = {_FLOAT: "float", _HALF: "half"}
 
@@ -106,7 +106,7 @@ def _sampling(graph: onnx.GraphProto) -> set[str]:
             waiting.append(node.input[1])
     while waiting:
         name = waiting.pop()
-        if name in found or name not in makers or makers[name].op_type in _CONVOLUTIONS:
+        if name in found or name not in makers or makers[name].op_type in CONVOLUTIONS:
             continue
         found.add(name)
         waiting += makers[name].input

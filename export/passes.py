@@ -8,12 +8,13 @@ from tempfile import TemporaryDirectory
 from typing import Final
 
 from engine.backends.interface import Variant
+from engine.backends.noise import random_feed
 from engine.backends.openvino import OpenVinoNetwork
 from engine.bundle import GENERATOR, IDENTITY, Bundle
 from engine.bundle_variants import Precision
 from engine.files import write_whole
 from export.build import write_variant
-from export.comparison import random_feed, times_ms
+from export.comparison import times_ms
 from training.checkpoint import Checkpoint
 
 FILE: Final = "passes.json"

@@ -19,6 +19,7 @@ from engine.face_models import FaceModels
 from export.calibration import Clips, Feed, feeds_of
 from export.gate import LEAST_PSNR_DB, MOST_LIPS_LOST, Judge, passes
 from export.groups import groups, only
+from export.half import half
 from export.quantise import quantise
 from export.symmetric import symmetric
 
@@ -98,8 +99,6 @@ class Maker:
         partial = target.with_name(f"{name}.partial")
         source = self.bundle.graph_path(GENERATOR)
         if precision == "fp16":
-            from export.half import half  # loads a converter that the others do not need
-
             self._say("fp16: rounding the weights")
             onnx.save(half(onnx.load(source)), partial)
         else:
@@ -122,37 +121,42 @@ class Maker:
 
     def _load(self, bundle: Bundle, precision: Precision) -> Network:
         """Load the graph in a number format, by whatever can compute it on this machine."""
-        if openvino.missing(precision) is None:
-            return OpenVinoNetwork(bundle, GENERATOR, self._threads, precision)
-        return OnnxRuntimeNetwork(bundle, GENERATOR, self._threads, precision)
+        return _run_time(precision)(bundle, GENERATOR, self._threads, precision)
 
     def _symmetric_db(self, trial: Bundle) -> float:
         """Return how near the form for TensorRT is, which has half as many levels."""
-        name = "generator.int8-symmetric.onnx"
         made = symmetric(onnx.load(trial.graph_path(GENERATOR, "int8")))
-        onnx.save(made, trial.folder / name)
-        try:
-            other = _with_file(trial, "int8", name)
-            network = OnnxRuntimeNetwork(other, GENERATOR, self._threads, "int8")
-            return round(self.judge.psnr_db(network), 2)
-        finally:
-            (trial.folder / name).unlink()
+        return round(self._apart_db(trial, made, OnnxRuntimeNetwork), 2)
 
     def _worst_groups(self, trial: Bundle) -> list[tuple[str, float]]:
         """Return what each group of layers costs alone: its PSNR in dB, the worst first."""
         self._say("int8: looking for the layers that hurt")
         exact = onnx.load(trial.graph_path(GENERATOR))
         quantised = onnx.load(trial.graph_path(GENERATOR, "int8"))
-        name = "generator.int8-group.onnx"
-        alone = _with_file(trial, "int8", name)
-        found = []
-        try:
-            for group in groups(exact):
-                onnx.save(only(group, quantised, exact), trial.folder / name)
-                found.append((group, self.judge.psnr_db(self._load(alone, "int8"))))
-        finally:
-            (trial.folder / name).unlink(missing_ok=True)
+        found = [
+            (group, self._apart_db(trial, only(group, quantised, exact), _run_time("int8")))
+            for group in groups(exact)
+        ]
         return sorted(found, key=lambda item: item[1])
+
+    def _apart_db(
+        self,
+        trial: Bundle,
+        model: onnx.ModelProto,
+        run_time: type[OpenVinoNetwork | OnnxRuntimeNetwork],
+    ) -> float:
+        """Return the PSNR in dB of a graph in int8 that does not stay in the bundle."""
+        name = "generator.int8-apart.onnx"
+        onnx.save(model, trial.folder / name)
+        try:
+            bundle = _with_file(trial, "int8", name)
+            return self.judge.psnr_db(run_time(bundle, GENERATOR, self._threads, "int8"))
+        finally:
+            (trial.folder / name).unlink()
+
+
+def _run_time(precision: Precision) -> type[OpenVinoNetwork | OnnxRuntimeNetwork]:
+    return OpenVinoNetwork if openvino.missing(precision) is None else OnnxRuntimeNetwork
 
 
 def _with_file(bundle: Bundle, precision: Precision, name: str) -> Bundle:

@@ -9,7 +9,6 @@ import contextlib
 import logging
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Final
 
 import numpy as np
 import onnx
@@ -22,9 +21,7 @@ from onnxruntime.quantization import (
 )
 
 from export.calibration import Feed
-from export.groups import groups
-
-OPERATORS: Final = ("Conv", "ConvTranspose")
+from export.groups import CONVOLUTIONS, groups
 
 
 def quantise(
@@ -46,7 +43,7 @@ def quantise(
             target,
             _Reader(feeds),
             quant_format=QuantFormat.QDQ,
-            op_types_to_quantize=list(OPERATORS),
+            op_types_to_quantize=list(CONVOLUTIONS),
             per_channel=True,
             activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8,
@@ -57,7 +54,7 @@ def quantise(
                 "QuantizeBias": False,  # TensorRT takes none in int32
                 # What a convolution gives is rounded where the next one takes it, and what the last
                 # gives not at all: the ways in pixels in it do not bear 255 levels.
-                "OpTypesToExcludeOutputQuantization": list(OPERATORS),
+                "OpTypesToExcludeOutputQuantization": list(CONVOLUTIONS),
             },
         )
 

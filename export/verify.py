@@ -4,7 +4,6 @@ import dataclasses
 from collections.abc import Callable
 
 import numpy as np
-import openvino as ov
 import torch
 from numpy.typing import NDArray
 
@@ -20,6 +19,7 @@ from engine.bundle import (
 from engine.errors import BundleError, LipstreamError
 from engine.generator import MAX_FRAMES, Chunk
 from engine.generator import Generator as Runtime
+from engine.openvino_cpu import core
 from training.generator import Generator, mask_pose
 
 TOLERANCE = 1e-3  # of the range 0..1: a quarter of one of 255 levels
@@ -125,10 +125,9 @@ def check(bundle: Bundle, model: Generator | Original) -> Differences:
 
 
 def _graph_difference(bundle: Bundle, original: Original, random: np.random.Generator) -> float:
-    core = ov.Core()
     settings = {"INFERENCE_PRECISION_HINT": "f32"}
     graphs = {
-        role: core.compile_model(str(bundle.graph_path(role)), "CPU", settings)
+        role: core().compile_model(str(bundle.graph_path(role)), "CPU", settings)
         for role in (IDENTITY, GENERATOR)
         if role in bundle.graphs
     }

@@ -26,10 +26,9 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
         argv: the words after the program's name; the process's own by default.
 
     Returns:
-        ``command`` is ``dub``, ``demo``, ``camera``, ``relay``, ``doctor`` or
-        ``bench``; ``inputs`` are the
-        files to read and ``out`` the one to write, None for none; ``settings`` holds the flags that
-        are fields of :class:`stream.config.Settings`, or, for ``relay``, of
+        ``command`` is ``dub``, ``demo``, ``camera``, ``relay``, ``doctor`` or ``bench``; ``inputs``
+        are the files to read and ``out`` the one to write, None for none; ``settings`` holds the
+        flags that are fields of :class:`stream.config.Settings`, or, for ``relay``, of
         :class:`stream.relay.config.RelaySettings`, None where not given.
     """
     parser = argparse.ArgumentParser(

@@ -159,9 +159,9 @@ def _windows_memory() -> Memory:
 
 def backend() -> str:
     """The run time, after it has named its devices."""
-    import openvino as ov
+    from engine.openvino_cpu import core
 
-    devices = ", ".join(ov.Core().available_devices)
+    devices = ", ".join(core().available_devices)
     return f"OpenVINO {importlib.metadata.version('openvino')} ({devices})"
 
 

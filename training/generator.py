@@ -315,12 +315,10 @@ class Generator(nn.Module):
         x = concatenate(faces, audio[:, :, None, None].to(faces.dtype))
         skips = zip(reversed(features[:-1]), reversed(pose_maps[:-1]), strict=True)
         start = 0  # the row of the whole map that x begins with
-        for index, (stage, (identity_map, pose_map)) in enumerate(
-            zip(self.decoder, skips, strict=True)
-        ):
+        for stage, (identity_map, pose_map) in zip(self.decoder, skips, strict=True):
             x = stage(x)
             held = self._plan[identity_map.shape[-1]]
-            x = _rows_of(x, held, start if index == 0 else 2 * start)
+            x = _rows_of(x, held, 2 * start)
             x = concatenate(x, _rows_of(identity_map, held), _rows_of(pose_map, held))
             start = held[0]  # x is (B, C, held rows, size) and its first row is this one
         raw = _rows_of(self.head(self.to_head(x)), self._rows, start)

@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from engine.backends.choice import AUTO, ranked
 from engine.backends.interface import Arrays, Kept, Network, Variant
 from engine.backends.loading import load_network
-from engine.backends.self_benchmark import Load, reason
+from engine.backends.self_benchmark import Load
 from engine.bundle import Bundle
-from engine.errors import EngineError
+from engine.errors import EngineError, one_line
 from engine.generator import Generator
 
 log = logging.getLogger(__name__)
@@ -90,7 +90,7 @@ class FallbackNetwork:
                 if len(self.left) == 1:
                     raise
                 failed, *rest = self.left
-                log.warning("%s failed, %s goes on: %s", failed, rest[0], reason(error))
+                log.warning("%s failed, %s goes on: %s", failed, rest[0], one_line(error))
             # Out of the handler: the error's traceback would hold the old network's memory.
             self._network = None
             self.left = tuple(rest)

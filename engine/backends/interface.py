@@ -35,10 +35,8 @@ class Variant(NamedTuple):
             ConfigError: it is none.
         """
         name, _, format_ = text.partition("-")
-        for backend in BACKENDS:
-            for precision in PRECISIONS:
-                if (name, format_) == (backend, precision):
-                    return cls(backend, precision)
+        if name in BACKENDS and format_ in PRECISIONS:
+            return cls(name, format_)
         raise ConfigError(
             f"{text!r} is no run time; write BACKEND-PRECISION with one of"
             f" {', '.join(BACKENDS)} and one of {', '.join(PRECISIONS)}."

@@ -30,9 +30,8 @@ def missing(variant: Variant, bundle: Bundle) -> str | None:
         variant: the run time and its number format.
         bundle: what it would run; one that holds int8 or fp16 has passed the export's gate.
     """
-    packages = _PACKAGES[variant.backend]
-    if not any(importlib.util.find_spec(package) for package in packages):
-        return f"the package {packages[0]} is not installed"
+    if not _installed(variant.backend):
+        return f"the package {_PACKAGES[variant.backend][0]} is not installed"
     if variant.precision != "fp32" and variant.precision not in bundle.precisions:
         return f"the bundle was not checked in {variant.precision}"
     reason: str | None = _module(variant.backend).missing(variant.precision)
@@ -43,7 +42,7 @@ def missing(variant: Variant, bundle: Bundle) -> str | None:
 
 def version(backend: Backend) -> str:
     """Return the version of a run time, and of what it runs on; empty where it is not installed."""
-    if not any(importlib.util.find_spec(package) for package in _PACKAGES[backend]):
+    if not _installed(backend):
         return ""
     try:
         found: str = _module(backend).version()
@@ -78,6 +77,10 @@ def load_network(bundle: Bundle, variant: Variant, *, threads: int) -> Network:
     make: Any = getattr(_module(variant.backend), _MODULES[variant.backend][1])
     network: Network = make(bundle, GENERATOR, threads, variant.precision)
     return network
+
+
+def _installed(backend: Backend) -> bool:
+    return any(importlib.util.find_spec(package) for package in _PACKAGES[backend])
 
 
 def _no_engine(bundle: Bundle, precision: Precision) -> str | None:

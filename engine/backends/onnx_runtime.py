@@ -10,7 +10,7 @@ from engine.backends.arrays import KeptArrays, check_shapes, with_kept
 from engine.backends.interface import Arrays, Kept
 from engine.bundle import Bundle, Graph
 from engine.bundle_variants import Precision
-from engine.errors import EngineError
+from engine.errors import EngineError, one_line
 
 _PROVIDERS = (  # the fastest first; each is used where its package is installed
     "CUDAExecutionProvider",
@@ -88,7 +88,8 @@ class OnnxRuntimeNetwork:
             results = self._session.run(names, with_kept(feed, kept))
         except Exception as error:
             raise EngineError(
-                f"ONNX Runtime failed in the {self._role} graph: {_reason(error)}", retryable=True
+                f"ONNX Runtime failed in the {self._role} graph: {_reason(error)}",
+                retryable=True,
             ) from error
         return dict(zip(names, results, strict=True))
 
@@ -99,4 +100,4 @@ def _installed() -> list[str]:
 
 
 def _reason(error: Exception) -> str:
-    return " ".join(str(error).split())[:300] or type(error).__name__
+    return one_line(error)[:300]  # it can go on for pages

@@ -1,12 +1,10 @@
 """One graph of a bundle on OpenVINO's CPU device."""
 
-import functools
 import importlib.metadata
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import openvino as ov
 from numpy.typing import NDArray
 
 from engine.backends.arrays import KeptArrays, check_shapes, with_kept
@@ -14,19 +12,9 @@ from engine.backends.interface import Arrays, Kept
 from engine.bundle import Bundle, Graph
 from engine.bundle_variants import Precision
 from engine.errors import EngineError
+from engine.openvino_cpu import HINTS, compile_model, core
 
-_HINTS = {"fp32": "f32", "bf16": "bf16", "int8": "f32"}  # what int8 leaves is computed in float32
 _NEEDS = {"bf16": "BF16", "int8": "INT8"}  # of the processor
-
-
-@functools.cache
-def core() -> ov.Core:
-    """Return OpenVINO, loaded once for the life of the process.
-
-    Where the last network and its core are gone, the library unloads its threads; on some virtual
-    machines the next signal then ends the process.
-    """
-    return ov.Core()
 
 
 def version() -> str:
@@ -36,7 +24,7 @@ def version() -> str:
 
 def missing(precision: Precision) -> str | None:
     """Return why a number format can't be had on this machine, or None where it can."""
-    if precision not in _HINTS:
+    if precision not in HINTS:
         return f"OpenVINO does not compute in {precision} on a processor"
     offered: Sequence[str] = core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     if precision in _NEEDS and _NEEDS[precision] not in offered:
@@ -64,13 +52,8 @@ class OpenVinoNetwork:
         self._role = role
         path = bundle.graph_path(role, "int8" if precision == "int8" else "fp32")
         self._graph: Graph = bundle.graphs[role]
-        settings = {
-            "INFERENCE_PRECISION_HINT": _HINTS[precision],  # bf16 is never taken unasked
-            "PERFORMANCE_HINT": "LATENCY",
-            "INFERENCE_NUM_THREADS": threads,
-        }
         try:
-            compiled = core().compile_model(str(path), "CPU", settings)
+            compiled = compile_model(str(path), threads=threads, precision=precision)
             found = {
                 name: tuple(
                     None if length.is_dynamic else length.get_length()

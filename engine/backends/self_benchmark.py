@@ -11,13 +11,12 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Final, NamedTuple, Protocol
 
-import numpy as np
-from numpy.typing import NDArray
-
 from engine.backends.interface import Arrays, Network, Variant
 from engine.backends.loading import load_network
-from engine.bundle import GENERATOR, Bundle, TensorSpec
+from engine.backends.noise import random_feed
+from engine.bundle import Bundle
 from engine.bundle_variants import Precision
+from engine.errors import one_line
 
 log = logging.getLogger(__name__)
 
@@ -95,19 +94,12 @@ class _Noise:
     """The inputs of one chunk: those of each call, and those that are kept."""
 
     def __init__(self, bundle: Bundle) -> None:
-        random = np.random.default_rng(0)
-
-        def noise(spec: TensorSpec, count: int) -> NDArray[np.float32]:
-            low, high = spec.range or (-1.0, 1.0)
-            shape = count, *(length or 1 for length in spec.shape[1:])
-            return random.uniform(low, high, shape).astype(np.float32)
-
-        inputs = bundle.graphs[GENERATOR].inputs
+        whole = random_feed(bundle, bundle.k)
         live = bundle.identity_policy == "live"
-        kept = [name for name in inputs if live and name not in _CHUNK_INPUTS]
+        kept = [name for name in whole if live and name not in _CHUNK_INPUTS]
         self.count = bundle.k
-        self.kept: Arrays = {name: noise(inputs[name], 1) for name in kept}
-        self.feed: Arrays = {n: noise(s, bundle.k) for n, s in inputs.items() if n not in kept}
+        self.kept: Arrays = {name: whole[name][:1] for name in kept}
+        self.feed: Arrays = {name: noise for name, noise in whole.items() if name not in kept}
 
 
 class _Runner:
@@ -204,10 +196,5 @@ def _in_order(timings: Sequence[Timing], bundle: Bundle) -> list[Timing]:
     return order
 
 
-def reason(error: Exception) -> str:
-    """Return what happened in one line, whatever kind of error says it."""
-    return " ".join(str(error).split()) or type(error).__name__
-
-
 def _leave_out(variant: Variant, error: Exception) -> None:
-    log.warning("%s is left out of the choice: %s", variant, reason(error))
+    log.warning("%s is left out of the choice: %s", variant, one_line(error))

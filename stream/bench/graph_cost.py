@@ -7,9 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
-import openvino as ov
-
 from engine.errors import BundleError
+from engine.openvino_cpu import core
 
 _CONVOLUTIONS: Final = ("Convolution", "GroupConvolution")
 _TRANSPOSED: Final = ("ConvolutionBackpropData", "GroupConvolutionBackpropData")
@@ -48,7 +47,7 @@ def graph_parameters(path: Path) -> int:
 
 def _nodes(path: Path, frames: int) -> Iterator[Any]:
     try:
-        model = ov.Core().read_model(str(path))
+        model = core().read_model(str(path))
         shapes = {}
         for port in model.inputs:
             shape = port.get_partial_shape()

@@ -10,12 +10,12 @@ import openvino as ov
 from engine.backends.openvino import missing
 from engine.bundle_variants import Precision
 from engine.errors import EngineError
+from engine.openvino_cpu import compile_model
 from stream.bench.rounds import Candidate, timed
 
 SIDE: Final = 2048
 """Rows and columns of both matrices: 16 MB each in float32, more than caches hold."""
 FORMATS: Final[tuple[Precision, ...]] = ("fp32", "bf16", "int8")
-_HINTS: Final = {"fp32": "f32", "bf16": "bf16", "int8": "f32"}
 
 
 def peak_flops(side: int = SIDE) -> int:
@@ -41,11 +41,6 @@ def products(threads: int, side: int = SIDE) -> dict[Precision, Candidate]:
 
 
 def _product(precision: Precision, threads: int, side: int) -> Candidate:
-    settings = {
-        "INFERENCE_PRECISION_HINT": _HINTS[precision],
-        "PERFORMANCE_HINT": "LATENCY",
-        "INFERENCE_NUM_THREADS": threads,
-    }
     random = np.random.default_rng(0)
     values = random.random((side, side), np.float32)
     weights = random.standard_normal((side, side), np.float32)
@@ -58,7 +53,8 @@ def _product(precision: Precision, threads: int, side: int) -> Candidate:
         right = _rounded(operators, right, -1.27, 1.27, 255)
     try:
         model = ov.Model([operators.matmul(factor, right, False, False)], [left])
-        request = ov.Core().compile_model(model, "CPU", settings).create_infer_request()
+        compiled = compile_model(model, threads=threads, precision=precision)
+        request = compiled.create_infer_request()
     except RuntimeError as error:
         raise EngineError(f"OpenVINO can't multiply matrices in {precision}.") from error
     return timed(lambda: request.infer([values]))

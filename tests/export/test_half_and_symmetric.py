@@ -9,9 +9,9 @@ import pytest
 from numpy.typing import NDArray
 from onnx import TensorProto
 
+from engine.backends.noise import random_feed
 from engine.bundle import GENERATOR, load_bundle
 from export.calibration import Feed
-from export.comparison import random_feed
 from export.half import half
 from export.quantise import quantise
 from export.symmetric import symmetric

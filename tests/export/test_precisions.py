@@ -13,13 +13,13 @@ from PIL import Image
 
 from engine.backends.interface import Variant
 from engine.backends.loading import load_network, usable
+from engine.backends.noise import random_feed
 from engine.bundle import GENERATOR, STARTER, Bundle, load_bundle, write_bundle
 from engine.dub import dub
 from engine.errors import BundleError, ConfigError
 from engine.media import read_audio
 from export.__main__ import main
 from export.calibration import find_clips
-from export.comparison import random_feed
 from export.groups import groups, only
 from export.precisions import Maker
 from export.quantise import quantise

@@ -10,13 +10,13 @@ import onnx
 import pytest
 
 from engine.backends.interface import BATCHES, Network
+from engine.backends.noise import random_feed
 from engine.backends.openvino import OpenVinoNetwork
 from engine.backends.tensorrt_buffers import gpu_architecture
 from engine.bundle import GENERATOR, STARTER, Bundle, load_bundle, write_bundle
 from engine.bundle_variants import Precision
 from engine.errors import BundleError, ConfigError
 from export.__main__ import main
-from export.comparison import random_feed
 from export.half import half
 from export.quantise import quantise
 from export.tensorrt import build_engine
