@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from engine.mel import COLUMNS
 from training.generator import Generator, GeneratorConfig
 
 TINY_WIDTH = 0.02  # eight channels everywhere
@@ -35,11 +36,11 @@ def tiny_generator(seed: int = 0, **config: Any) -> Generator:
 
 
 def inputs(
-    batch: int, resolution: int = 96, seed: int = 0
+    batch: int, resolution: int = 96, seed: int = 0, columns: int = COLUMNS
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Return mel windows, pose faces and identity references as the generator takes them."""
     random = np.random.RandomState(seed)
-    mel = random.uniform(-4, 4, (batch, 1, 80, 16)).astype(np.float32)
+    mel = random.uniform(-4, 4, (batch, 1, 80, columns)).astype(np.float32)
     pose, identity = random.uniform(0, 1, (2, batch, 3, resolution, resolution)).astype(np.float32)
     pose[:, :, resolution // 2 :] = 0
     return torch.from_numpy(mel), torch.from_numpy(pose), torch.from_numpy(identity)

@@ -98,6 +98,7 @@ def _pretrain(arguments: argparse.Namespace) -> None:
         speakers=tuple(arguments.speakers),
         synthetic=arguments.synthetic,
         voices=arguments.voices,
+        bf16=arguments.bf16,
     )
     if arguments.start is not None:
         config = second_lesson(config, arguments.start)

@@ -27,7 +27,7 @@ class ConvBlock(nn.Module):
     Args:
         in_channels: channels of the input.
         out_channels: channels of the output.
-        kernel: side of the square kernel.
+        kernel: one number, or (rows, columns).
         stride: one number, or (rows, columns).
         padding: zeros added on every side.
         shortcut: add the input before the ReLU; needs equal channels and a stride of 1.
@@ -37,7 +37,7 @@ class ConvBlock(nn.Module):
         self,
         in_channels: int,
         out_channels: int,
-        kernel: int = 3,
+        kernel: int | tuple[int, int] = 3,
         stride: int | tuple[int, int] = 1,
         padding: int = 1,
         *,

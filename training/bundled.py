@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -28,7 +27,14 @@ from engine.errors import BundleError, ConfigError
 from engine.mel import WindowPlacement
 from training.audio_encoder import AudioEncoder
 from training.blocks import ConvBlock, UpBlock, scaled
-from training.generator import RESOLUTIONS, Generator, GeneratorConfig, Head, mask_pose
+from training.generator import (
+    RESOLUTIONS,
+    Generator,
+    GeneratorConfig,
+    Head,
+    mask_pose,
+    without_audio,
+)
 from training.pairs import Batch
 
 TOLERANCE: Final = 1e-4
@@ -92,20 +98,19 @@ def weights_for(folder: Path, run: GeneratorConfig) -> dict[str, Tensor]:
 
     Args:
         folder: the bundle's.
-        run: what the run trains; emphasis and the audio encoder's width may differ.
+        run: what the run trains; emphasis and the audio encoder's form may differ.
 
     Raises:
         BundleError: the bundle can't be trained on.
         ConfigError: its generator has another form.
     """
     model = read_generator(load_bundle(folder))
-    found = replace(model.config, emphasis=run.emphasis, audio_width=run.audio_width)
-    if found != run:
+    if model.config.hearing_as(run) != run:
         raise ConfigError(
             f"The generator of {folder} has not the form that this run has: start from one that was"
             " trained with the same --run."
         )
-    return {n: t for n, t in model.state_dict().items() if not n.startswith("audio_encoder.")}
+    return without_audio(model.state_dict())
 
 
 def audio_weights_for(
@@ -125,14 +130,14 @@ def audio_weights_for(
     bundle = load_bundle(folder)
     weights = read_generator(bundle).audio_encoder.state_dict()
     wanted = encoder.state_dict()
-    if any(weights[name].shape != wanted[name].shape for name in wanted):
-        raise ConfigError(f"The audio encoder of {folder} has not the width that the run wants.")
     if bundle.placement != placement:
         raise ConfigError(
             f"The audio encoder of {folder} learnt with mel windows at"
             f" {bundle.placement.to_dict()},"
             f" the run wants {placement.to_dict()}."
         )
+    if any(weights[name].shape != wanted[name].shape for name in wanted):
+        raise ConfigError(f"The audio encoder of {folder} has not the width that the run wants.")
     return weights
 
 
@@ -188,6 +193,7 @@ def _config(bundle: Bundle, head: Head, graph: Any, weights: dict[str, Tensor]) 
     return GeneratorConfig(
         width=bundle.width,
         audio_width=_audio_width(weights),
+        audio_columns=bundle.placement.columns,
         resolution=bundle.resolution,
         head=head,
         rows=bundle.trained_rows or bundle.rows,

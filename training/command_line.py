@@ -88,6 +88,7 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument(
         "--start", metavar="AUDIO.pt", type=Path, help="a further lesson, after this one"
     )
+    _add_bf16(command)
 
     command = commands.add_parser(
         "train",
@@ -148,9 +149,7 @@ def parser() -> argparse.ArgumentParser:
         default=[],
         help="clips to keep for judging, besides a tenth of each speaker's",
     )
-    command.add_argument(
-        "--bf16", action="store_true", help="learn in bfloat16; quicker where the processor has it"
-    )
+    _add_bf16(command)
     _add_numbers(command)
     _add_facts(command)
 
@@ -251,6 +250,12 @@ def _add_facts(command: argparse.ArgumentParser) -> None:
     )
     command.add_argument(
         "--training-data", metavar="TEXT", help="what they were trained on; likewise"
+    )
+
+
+def _add_bf16(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--bf16", action="store_true", help="learn in bfloat16; quicker where the processor has it"
     )
 
 

@@ -28,7 +28,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from engine.bundle import load_bundle
 from engine.crop import UprightGeometry, geometry_to_dict
 from engine.errors import ConfigError, LipstreamError
-from engine.mel import BANDS, COLUMNS, MelSettings, WindowPlacement
+from engine.mel import BANDS, MelSettings, WindowPlacement
 from training.bundled import read_generator
 from training.checkpoint import load_checkpoint, save_checkpoint
 from training.generator import Generator, GeneratorConfig, mask_pose
@@ -53,7 +53,8 @@ class EagerPeer:
         self.k = k
         side = model.config.resolution
         random = torch.Generator().manual_seed(SEED)
-        self._mel = torch.rand(k, 1, BANDS, COLUMNS, generator=random) * 8 - 4
+        window = k, 1, BANDS, model.config.audio_columns
+        self._mel = torch.rand(window, generator=random) * 8 - 4
         pictures = torch.randint(0, 256, (2, k, side, side, 3), generator=random)
         self._crops, self._identity = pictures.to(torch.uint8)
         self._kept = self._encoded()
@@ -101,7 +102,7 @@ def frame_flops(config: GeneratorConfig) -> int:
     with torch.device("meta"):  # shapes without values: nothing is computed
         model = Generator(config).eval()
         picture = torch.zeros(1, 3, config.resolution, config.resolution)
-        mel = torch.zeros(1, 1, BANDS, COLUMNS)
+        mel = torch.zeros(1, 1, BANDS, config.audio_columns)
     with torch.inference_mode(), FlopCounterMode(display=False) as counter:
         model(mel, picture, picture)
     return int(counter.get_total_flops())
@@ -142,7 +143,7 @@ def make_checkpoint(path: Path, config: GeneratorConfig | None = None) -> None:
         if isinstance(layer, nn.BatchNorm2d):
             layer.momentum = None  # a plain mean over what was seen
     model.train()
-    mel = torch.rand(_FRAMES, 1, BANDS, COLUMNS) * 8 - 4
+    mel = torch.rand(_FRAMES, 1, BANDS, model.config.audio_columns) * 8 - 4
     pose, identity = torch.rand(2, _FRAMES, 3, side, side)
     model(mel, mask_pose(pose, model.config.masked_from), identity)
     save_checkpoint(

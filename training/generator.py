@@ -39,6 +39,7 @@ class GeneratorConfig:
     Attributes:
         width: factor on the channels of the face encoders and the decoder; above 0.
         audio_width: factor on the channels of the audio encoder; above 0.
+        audio_columns: columns of a mel window: 16, or more by a multiple of 6.
         resolution: side of the crop in px: 96, 192 or 384.
         head: ``rgb`` paints every pixel (the paper's); ``warp`` moves the pixels of the identity
             reference and paints only where its mask says so.
@@ -54,6 +55,7 @@ class GeneratorConfig:
 
     width: float = 1.0
     audio_width: float = 1.0
+    audio_columns: int = COLUMNS
     resolution: int = 96
     head: Head = "rgb"
     rows: tuple[int, int] = (0, 96)
@@ -90,6 +92,15 @@ class GeneratorConfig:
         """Return plain values, for a checkpoint or a manifest."""
         return dataclasses.asdict(self) | {"rows": list(self.rows)}
 
+    def hearing_as(self, other: Self) -> Self:
+        """Return this form with the audio encoder and the emphasis of another."""
+        return dataclasses.replace(
+            self,
+            audio_width=other.audio_width,
+            audio_columns=other.audio_columns,
+            emphasis=other.emphasis,
+        )
+
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
         """Read what :meth:`to_dict` wrote.
@@ -122,6 +133,11 @@ class GeneratorOutput(NamedTuple):
     flow: Tensor | None = None
     mask: Tensor | None = None
     paint: Tensor | None = None
+
+
+def without_audio(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return a generator's weights without those of its audio encoder."""
+    return {n: t for n, t in weights.items() if n.split(".")[0] not in ("audio_encoder", "rest")}
 
 
 def mask_pose(crops: Tensor, masked_from: int) -> Tensor:
@@ -194,7 +210,7 @@ class Generator(nn.Module):
         self.config = config
         self.identity_encoder = FaceEncoder(config)
         self.pose_encoder = FaceEncoder(config)
-        self.audio_encoder = AudioEncoder(config.audio_width)
+        self.audio_encoder = AudioEncoder(config.audio_width, config.audio_columns)
         self._audio_is_frozen = False
         self.register_buffer("rest", torch.zeros(EMBEDDING))
 
@@ -253,7 +269,9 @@ class Generator(nn.Module):
         """
         self._audio_is_frozen = True
         self.audio_encoder.requires_grad_(False).eval()
-        silence = torch.full((1, 1, BANDS, COLUMNS), SILENCE, device=self.rest.device)
+        silence = torch.full(
+            (1, 1, BANDS, self.config.audio_columns), SILENCE, device=self.rest.device
+        )
         with torch.no_grad():
             self.rest.copy_(self.audio_encoder(silence)[0])
 
@@ -286,7 +304,7 @@ class Generator(nn.Module):
         """Paint one frame per mel window.
 
         Args:
-            mel: (B, 1, 80, 16), values in [-4, 4].
+            mel: (B, 1, 80, audio_columns), values in [-4, 4].
             pose: (B, 3, S, S), pose faces: RGB in [0, 1], rows from ``masked_from`` on are 0.
             identity: (B, 3, S, S), identity references, RGB in [0, 1].
             features: what :meth:`encode_identity` gave for these references, one per frame;

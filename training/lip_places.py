@@ -27,10 +27,13 @@ from engine.mesh_warp import (
 from training.animate import INNER_LIPS, between_lips
 
 _INNER: Final = (*UPPER_INNER_LIP, *LOWER_INNER_LIP)
-_OUTER: Final = (*UPPER_OUTER_LIP, *LOWER_OUTER_LIP)
+RIM: Final = (*UPPER_OUTER_LIP, *LOWER_OUTER_LIP)
 """On the rim of the lips, each beside the inner point of the same place."""
 _ROUNDS: Final = 4  # the flow bends little around a point
-_SHUT_PX: Final = 1.5  # gap of the inner lips of a shut mouth, px of a 96 crop
+_SHUT_PX: Final = 1.0  # gap of the inner lips in the mesh of a shut mouth, px of a 96 crop
+_OPEN_PX: Final = 1.75  # gap from which on all between the lips is the mouth's inside
+_BLENDED_PX: Final = 1.6, 0.4  # of a narrow gap and of a wide one, px of a 96 crop, as measured
+_WIDE_PX: Final = 2.5, 6.0  # gaps between which the one passes into the other
 _LEAST_PX: Final = 1.0  # height or width that lips are taken to have at least
 _GROWTH: Final = (0.4, 2.5)  # of the true mouth's inside against the painted one, each axis
 
@@ -59,6 +62,47 @@ def unit_places(points: Tensor, rows: tuple[int, int], side: int) -> tuple[Tenso
     return x, (2 * (points[..., 1] - first) + 1) / (end - first) - 1
 
 
+def parted_rim(mesh: Tensor, side: int) -> Tensor:
+    """Where a generator is to put the outer rim of the lips: (N, P, 2) of meshes (N, 468, 2).
+
+    Painted lips blend into what is painted between them, so less of a gap is seen than lies there,
+    of a narrow one above all. They are put further apart by as much.
+    """
+    upper, lower = (mesh[:, list(row), 1] for row in (UPPER_INNER_LIP, LOWER_INNER_LIP))
+    gap, (narrow, wide) = (lower - upper) * 96 / side, _BLENDED_PX
+    start, end = _WIDE_PX
+    more = narrow + (wide - narrow) * ((gap - start) / (end - start)).clamp(0, 1)
+    more = more * side / 96 * _share_open(lower - upper, side)
+    rim = mesh[:, list(RIM)].clone()
+    rim[..., 1] += torch.cat((-more, more), dim=1) / 2
+    return rim
+
+
+def painted_rim(
+    flow: Tensor, mesh: Tensor, identity_mesh: Tensor, rows: tuple[int, int], side: int
+) -> Tensor:
+    """Where the generator has put the outer rim of the lips.
+
+    A point p of the rim lies where the flow leads to its place in the reference: p + flow(p) is
+    known, and p is found in a few rounds. Gradients flow through the last of them.
+
+    Args:
+        flow: (N, 2, R, S) px, from a painted pixel to its place in the identity reference.
+        mesh: (N, 468, 2), the true mesh, where the search begins.
+        identity_mesh: (N, 468, 2), that of the identity reference.
+        rows: first painted row and the row after the last.
+        side: S.
+
+    Returns:
+        (N, P, 2), the points of :data:`RIM`.
+    """
+    wanted, rim = identity_mesh[:, list(RIM)], mesh[:, list(RIM)]
+    with torch.no_grad():
+        for _ in range(_ROUNDS - 1):
+            rim = wanted - sample_flow(flow, rim, rows, side)
+    return wanted - sample_flow(flow, rim, rows, side)
+
+
 @torch.no_grad()
 def painted_mesh(
     flow: Tensor, mesh: Tensor, identity_mesh: Tensor, rows: tuple[int, int], side: int
@@ -79,12 +123,10 @@ def painted_mesh(
     Returns:
         (N, 468, 2).
     """
-    inner, outer = list(_INNER), list(_OUTER)
-    rim = mesh[:, outer]
-    for _ in range(_ROUNDS):
-        rim = identity_mesh[:, outer] - sample_flow(flow, rim, rows, side)
+    inner, rim = list(_INNER), list(RIM)
     painted = mesh.clone()
-    painted[:, inner] = rim + mesh[:, inner] - mesh[:, outer]
+    painted[:, inner] = painted_rim(flow, mesh, identity_mesh, rows, side)
+    painted[:, inner] += mesh[:, inner] - mesh[:, rim]
     return painted
 
 
@@ -93,8 +135,11 @@ def opened(mesh: Tensor, side: int) -> Tensor:
 
     Lips that touch leave a sliver between them in the mesh.
     """
-    gap = mesh[:, INNER_LOWER_LIP, 1] - mesh[:, INNER_UPPER_LIP, 1]
-    return ((gap * 96 / side - _SHUT_PX) / _SHUT_PX).clamp(0, 1)
+    return _share_open(mesh[:, INNER_LOWER_LIP, 1] - mesh[:, INNER_UPPER_LIP, 1], side)
+
+
+def _share_open(gap: Tensor, side: int) -> Tensor:
+    return ((gap * 96 / side - _SHUT_PX) / (_OPEN_PX - _SHUT_PX)).clamp(0, 1)
 
 
 def inside_lips(mesh: Tensor, rows: tuple[int, int], side: int) -> Tensor:

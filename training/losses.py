@@ -25,13 +25,17 @@ from training.lip_places import (
     inside_lips,
     opened,
     painted_mesh,
+    painted_rim,
+    parted_rim,
     sample_flow,
     unit_places,
 )
 from training.mouth_shape import LIPS, SHAPE_POINTS
 
 _MOUTH_MARGIN: Final = 3.0  # px of a 96 crop around the lips that still count as mouth
-_QUANTILES: Final = (0.8, 0.3)  # of the brightness at the upper and at the lower lip
+_QUANTILES: Final = (0.8, 0.25)  # of the brightness at the upper and at the lower lip
+_TEETH_PX: Final = 2.0, 5.0  # gaps of a 96 crop between which teeth come to be expected
+_FAR_PX: Final = 6.0  # distance from which on a lip counts linearly: it is an outlier
 _FLOW_SCALE: Final = 1.0  # px from which on a wrong flow counts linearly
 
 
@@ -46,6 +50,7 @@ class Losses:
     rough: Tensor
     mask: Tensor
     paint: Tensor
+    place: Tensor
 
     def scalars(self) -> dict[str, float]:
         """The terms by name."""
@@ -97,11 +102,12 @@ class GeneratorLoss:
         mouth = self._mouth(mesh)  # (N, 1, R, S)
         weight = self._seen * (1 + (self._weights.mouth - 1) * mouth)
         zero = frames.new_zeros(())
-        flow, rough, mask, paint = zero, zero, zero, zero
+        flow, rough, mask, paint, moved = zero, zero, zero, zero, zero
         if output.flow is not None and output.mask is not None and output.paint is not None:
             flow = self._flow(output.flow, mesh, identity_mesh)
             rough = output.flow.diff(dim=-1).abs().mean() + output.flow.diff(dim=-2).abs().mean()
             place = self._rows, self._side
+            moved = self._place(output.flow, mesh, identity_mesh)
             painted = painted_mesh(output.flow.detach(), mesh, identity_mesh, *place)
             inside, true_inside = inside_lips(painted, *place), inside_lips(mesh, *place)
             mask = self._mask(output.mask, inside, mouth)
@@ -119,7 +125,18 @@ class GeneratorLoss:
         w = self._weights
         total = w.pixel * pixel + w.gradient * gradient
         total = total + w.flow * flow + w.rough * rough + w.mask * mask + w.paint * paint
-        return Losses(total, pixel, gradient, flow, rough, mask, paint)
+        total = total + w.place * moved
+        return Losses(total, pixel, gradient, flow, rough, mask, paint, moved)
+
+    def _place(self, flow: Tensor, mesh: Tensor, identity_mesh: Tensor) -> Tensor:
+        """Half the squared distance of the lips from their place, per axis, in px of a 96 crop.
+
+        All other terms are lowest at the median of what the sound leaves open, which is a mouth too
+        shut where it may be open; this one at the mean, which follows the speech best.
+        """
+        painted = painted_rim(flow, mesh, identity_mesh, self._rows, self._side)
+        off = (painted - parted_rim(mesh, self._side)) * 96 / self._side
+        return F.huber_loss(off, torch.zeros_like(off), delta=_FAR_PX)
 
     @staticmethod
     def _mask(mask: Tensor, inside: Tensor, mouth: Tensor) -> Tensor:
@@ -132,14 +149,18 @@ class GeneratorLoss:
     def _paint(self, paint: Tensor, carried: Tensor, shown: Tensor, painted: Tensor) -> Tensor:
         """Quantile loss of the paint between the lips: bright below the upper lip, then dark.
 
-        The median of teeth that show in some moments and not in others is no teeth at all. Twice
-        the pinball loss, so that a quantile of 0.5 costs the mean absolute difference.
+        The median of teeth that show in some moments and not in others is no teeth at all. Lips
+        that hardly part have a dark line between them, which lies a pixel higher or lower each
+        time: the median there is the colour of lips. Twice the pinball loss, so that a quantile of
+        0.5 costs the mean absolute difference.
         """
         top, bottom = (painted[:, point, 1] for point in (INNER_UPPER_LIP, INNER_LOWER_LIP))
         y = torch.arange(*self._rows, dtype=torch.float32, device=paint.device)
         depth = (y - top[:, None]) / (bottom - top).clamp(min=1)[:, None]  # (N, R)
         high, low = _QUANTILES
-        quantile = high + (low - high) * depth.clamp(0, 1)
+        none, all_of_them = _TEETH_PX
+        teeth = ((bottom - top) * 96 / self._side - none) / (all_of_them - none)  # (N,)
+        quantile = low + (high - low) * teeth.clamp(0, 1)[:, None] * (1 - depth.clamp(0, 1))
         off = carried - paint
         tau = quantile[:, None, :, None]
         wrong = 2 * torch.maximum(tau * off, (tau - 1) * off).mean(dim=1, keepdim=True)

@@ -37,7 +37,7 @@ class MelAugment:
         """Change windows.
 
         Args:
-            mel: (B, 1, 80, 16) in [-4, 4].
+            mel: (B, 1, 80, columns) in [-4, 4].
             generator: the source of chance.
 
         Returns:
@@ -70,7 +70,7 @@ class MelAugment:
         source = (bands[None] * factor[:, None]).clamp(max=BANDS - 1)  # (B, 80)
         low = source.floor().long()
         share = (source - low)[:, None, :, None]
-        rows = mel.transpose(1, 2).squeeze(2)  # (B, 80, 16)
+        rows = mel.transpose(1, 2).squeeze(2)  # (B, 80, columns)
 
         def take(index: Tensor) -> Tensor:
             picked = index.clamp(max=BANDS - 1)[..., None].expand(-1, -1, mel.shape[-1])

@@ -38,7 +38,7 @@ class Batch:
     """B samples of k frames.
 
     Attributes:
-        mel: float32 (B·k, 1, 80, 16).
+        mel: float32 (B·k, 1, 80, columns).
         frames: float32 (B·k, 3, S, S) in 0..1, the targets.
         identity: float32 (B, 3, S, S) in 0..1.
         mesh: float32 (B·k, 468, 2) in pixels of the crop.

@@ -57,6 +57,7 @@ class PretrainConfig:
         average: decay of the running average of the weights, which is what is kept.
         augment: how the windows are changed.
         start: checkpoint of an earlier run to go on from, as its second lesson.
+        bf16: whether the encoder learns in bfloat16, where the processor is quick at it.
         seed: of weights and order.
         threads: of torch.
     """
@@ -76,6 +77,7 @@ class PretrainConfig:
     average: float = 0.997
     augment: MelAugment = field(default_factory=MelAugment)
     start: Path | None = None
+    bf16: bool = False
     seed: int = 0
     threads: int = 1
 
@@ -104,10 +106,10 @@ def second_lesson(config: PretrainConfig, start: Path) -> PretrainConfig:
 class _Heard:
     """Windows with what the mouth does in their middle."""
 
-    mel: Tensor  # (n, 1, 80, 16)
+    mel: Tensor  # (n, 1, 80, columns)
     shape: Tensor  # (n, c)
     opening: Tensor  # (n,)
-    others: tuple[Tensor, ...] = ()  # the same windows by other voices, (n, 1, 80, 16) each
+    others: tuple[Tensor, ...] = ()  # the same windows by other voices
 
 
 class ShapeHeads(nn.Module):
@@ -128,7 +130,7 @@ class ShapeHeads(nn.Module):
 def frame_windows(
     samples: NDArray[np.float32], frames: int, placement: WindowPlacement
 ) -> NDArray[np.float32]:
-    """The mel windows of a clip's frames, float32 (frames, 1, 80, 16)."""
+    """The mel windows of a clip's frames, float32 (frames, 1, 80, columns)."""
     columns = [placement.first_column(i / FPS) for i in range(frames)]
     return cut_windows(log_mel(samples), columns, placement.columns)
 
@@ -250,7 +252,8 @@ def pretrain(root: Path, run: Path, config: PretrainConfig) -> Path:
     n_spoken = int(config.batch * config.synthetic_share) if spoken else 0
     n_seen = config.batch - n_spoken
 
-    encoder, heads = AudioEncoder(config.audio_width), ShapeHeads(config.components)
+    encoder = AudioEncoder(config.audio_width, config.placement.columns)
+    heads = ShapeHeads(config.components)
     parameters = [*encoder.parameters(), *heads.parameters()]
     optimiser = torch.optim.AdamW(
         parameters, config.learning_rate, weight_decay=config.weight_decay
@@ -260,8 +263,10 @@ def pretrain(root: Path, run: Path, config: PretrainConfig) -> Path:
     )
     augment = config.augment
     if config.start:
-        encoder.load_state_dict(load_checkpoint(config.start).model)
-        heads.load_state_dict(load_checkpoint(config.start).training["heads"])
+        start = load_checkpoint(config.start)
+        # One that learnt with fewer columns has no branch for the past: that starts at nothing.
+        encoder.load_state_dict({**encoder.state_dict(), **start.model})
+        heads.load_state_dict(start.training["heads"])
     whole = nn.ModuleDict({"encoder": encoder, "heads": heads})
     average = {name: value.detach().clone() for name, value in whole.state_dict().items()}
     kept = copy.deepcopy(whole).eval()
@@ -277,7 +282,10 @@ def pretrain(root: Path, run: Path, config: PretrainConfig) -> Path:
         if spoken and spoken_rows:
             picked = next(spoken_rows)
             mel = torch.cat([mel, spoken.mel[picked]])
-        shape, opening, implied = heads(encoder(augment(mel, chance)))
+        heard = augment(mel, chance)
+        with torch.autocast("cpu", torch.bfloat16, enabled=config.bf16):
+            embedding = encoder(heard)
+        shape, opening, implied = heads(embedding.float())
         wanted = (seen.opening[rows] - middle) / spread
         loss = F.smooth_l1_loss(shape[:n_seen], seen.shape[rows])
         loss = loss + 0.3 * F.smooth_l1_loss(opening[:n_seen], wanted)
@@ -303,7 +311,7 @@ def pretrain(root: Path, run: Path, config: PretrainConfig) -> Path:
     save_checkpoint(
         path,
         kind="audio",
-        config={"width": config.audio_width},
+        config={"width": config.audio_width, "columns": config.placement.columns},
         model=kept["encoder"].state_dict(),
         placement=config.placement.to_dict(),
         training={"pretrain": _plain(config), "heads": kept["heads"].state_dict()},

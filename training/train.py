@@ -32,7 +32,13 @@ from training.bundled import audio_weights_for, measure_statistics, weights_for
 from training.checkpoint import GENERATOR, Checkpoint, load_checkpoint, save_checkpoint
 from training.config import Objective, TrainConfig
 from training.discriminator import Adversary
-from training.generator import Generator, GeneratorOutput, mask_pose
+from training.generator import (
+    Generator,
+    GeneratorConfig,
+    GeneratorOutput,
+    mask_pose,
+    without_audio,
+)
 from training.hardware import CPU, Hardware
 from training.losses import GeneratorLoss
 from training.mel_augment import GENTLE
@@ -175,12 +181,16 @@ class Run:
             self.model.load_state_dict({**self.model.state_dict(), **weights})
             return
         checkpoint = load_checkpoint(path)
-        if checkpoint.kind != GENERATOR or checkpoint.config != self.config.generator.to_dict():
+        run = self.config.generator
+        if (
+            checkpoint.kind != GENERATOR
+            or GeneratorConfig.from_dict(checkpoint.config).hearing_as(run) != run
+        ):
             raise ConfigError(
                 f"{path} is no generator of the form that this run has: start from one that was"
                 " trained with the same --run."
             )
-        self.model.load_state_dict(checkpoint.model)
+        self.model.load_state_dict({**self.model.state_dict(), **without_audio(checkpoint.model)})
 
     def _load_audio(self, path: Path) -> None:
         if path.is_dir():
@@ -190,7 +200,7 @@ class Run:
         checkpoint = load_checkpoint(path)
         if checkpoint.kind != "audio":
             raise ConfigError(f"{path} holds a {checkpoint.kind}, not an audio encoder.")
-        if checkpoint.config != {"width": self.config.generator.audio_width}:
+        if checkpoint.config.get("width") != self.config.generator.audio_width:
             raise ConfigError(
                 f"The audio encoder of {path} has width {checkpoint.config.get('width')}, the run"
                 f" wants {self.config.generator.audio_width}."
@@ -224,6 +234,7 @@ class Run:
             self.config, objective=Objective(), accumulate=1, precision="fp32", statistics="batch"
         ).to_dict()  # what a checkpoint that lacks these was made with
         stored = plain | checkpoint.training["config"]
+        stored["generator"] = GeneratorConfig.from_dict(stored["generator"]).to_dict()
         differs = sorted(k for k in kept if k not in _FREE and stored.get(k) != kept[k])
         hashes = checkpoint.training.get("judges", {})
         differs += [f"--{r}" for r, h in self._judges.hashes.items() if hashes.get(r) != h]

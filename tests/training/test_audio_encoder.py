@@ -54,15 +54,29 @@ def test_embedding_has_512_values_at_every_width(width: float) -> None:
     assert embedding.shape == (2, 512)
 
 
-def test_embedding_depends_on_every_column_of_the_window() -> None:
-    encoder = AudioEncoder(0.02).eval()
+@pytest.mark.parametrize("columns", [16, 34])
+def test_embedding_depends_on_every_column_of_the_window(columns: int) -> None:
+    encoder = AudioEncoder(0.02, columns).eval()
     fill(encoder, 1)
-    silence = torch.full((1, 1, 80, 16), -4.0)
-    clicks = silence.repeat(16, 1, 1, 1)
-    clicks[range(16), 0, :, range(16)] = 4.0
+    silence = torch.full((1, 1, 80, columns), -4.0)
+    clicks = silence.repeat(columns, 1, 1, 1)
+    clicks[range(columns), 0, :, range(columns)] = 4.0
     with torch.no_grad():
         change = (encoder(clicks) - encoder(silence)).abs().amax(dim=1)
     assert (change > 1e-3).all()
+
+
+def test_branch_for_the_past_says_nothing_until_it_has_learnt() -> None:
+    encoder = AudioEncoder(0.02, 34).eval()
+    assert encoder.past is not None
+    with torch.no_grad():
+        assert not encoder.past(torch.rand(1, 8, 3, 6)).any()
+
+
+@pytest.mark.parametrize("columns", [10, 17, 33])
+def test_window_that_no_map_fits_is_refused(columns: int) -> None:
+    with pytest.raises(ConfigError, match="audio_columns must be 16, or more by a multiple of 6"):
+        AudioEncoder(0.5, columns)
 
 
 def test_no_width_is_refused() -> None:

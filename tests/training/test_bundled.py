@@ -17,7 +17,7 @@ from engine.backends.openvino import OpenVinoNetwork
 from engine.bundle import GENERATOR, IDENTITY, STARTER, Bundle, load_bundle, write_bundle
 from engine.crop import UprightGeometry, geometry_to_dict
 from engine.errors import BundleError, ConfigError
-from engine.mel import MelSettings, WindowPlacement
+from engine.mel import COLUMNS, MelSettings, WindowPlacement
 from export.build import build
 from tests.networks import fill, inputs, tiny_generator
 from training.audio_encoder import AudioEncoder
@@ -52,16 +52,16 @@ def bundle_of(model: Generator, folder: Path) -> Bundle:
         config=model.config.to_dict(),
         model=model.state_dict(),
         mel=MelSettings().to_dict(),
-        placement=PLACEMENT.to_dict(),
+        placement=replace(PLACEMENT, columns=model.config.audio_columns).to_dict(),
         crop=geometry_to_dict(UprightGeometry()),
         training={"licence": "CC0", "training_data": "none"},
     )
     return build(load_checkpoint(folder / "model.pt"), folder / "bundle")[0]
 
 
-def batch(seed: int = 0) -> Batch:
+def batch(seed: int = 0, columns: int = COLUMNS) -> Batch:
     """Two samples of three random frames."""
-    mel, frames, _ = inputs(6, seed=seed)
+    mel, frames, _ = inputs(6, seed=seed, columns=columns)
     _, _, identity = inputs(2, seed=seed)
     nothing = torch.zeros(0)
     return Batch(mel, frames, identity, nothing, nothing)
@@ -92,7 +92,7 @@ def test_starter_is_read_as_it_paints() -> None:
     bundle = load_bundle(STARTER)
     model = read_generator(bundle)
     assert (model.config.width, model.config.rows) == (bundle.width, bundle.rows)
-    of = batch(seed=7)
+    of = batch(seed=7, columns=bundle.placement.columns)
     torch.testing.assert_close(
         painted(model, of), through_graphs(bundle, of), rtol=0, atol=TOLERANCE
     )
@@ -103,6 +103,7 @@ def test_starter_is_read_as_it_paints() -> None:
     [
         {"head": "warp", "rows": (40, 96), "masked_from": 40, "emphasis": 1.3, "max_flow": 0.15},
         {"head": "rgb", "shortcuts": False},
+        {"head": "rgb", "audio_columns": 28},
     ],
 )
 def test_form_is_found_in_the_graphs(form: dict[str, Any], tmp_path: Path) -> None:
@@ -112,7 +113,7 @@ def test_form_is_found_in_the_graphs(form: dict[str, Any], tmp_path: Path) -> No
     found, wanted = model.config.to_dict(), known.config.to_dict()
     # Any width that gives the same channels will do.
     assert {**found, "audio_width": 0} == {**wanted, "audio_width": 0}
-    of = batch()
+    of = batch(columns=known.config.audio_columns)
     torch.testing.assert_close(painted(model, of), painted(known, of), rtol=0, atol=TOLERANCE)
     torch.testing.assert_close(model.rest, known.rest)
 
@@ -195,7 +196,9 @@ def test_foreign_bundle_is_refused(
 
 def test_run_of_another_form_does_not_start_from_a_bundle(tiny_bundle: Bundle) -> None:
     form = read_generator(tiny_bundle).config
-    assert weights_for(tiny_bundle.folder, replace(form, emphasis=2.0))
+    kept = weights_for(tiny_bundle.folder, replace(form, emphasis=2.0, audio_columns=34))
+    assert kept
+    assert not any(name.startswith("audio_encoder.") for name in kept)
     with pytest.raises(ConfigError, match="has not the form that this run has"):
         weights_for(tiny_bundle.folder, replace(form, max_flow=0.1))
 

@@ -10,7 +10,15 @@ from engine.mesh_warp import (
 )
 from training.config import LossWeights
 from training.generator import GeneratorOutput
-from training.lip_places import carried_inside, inside_lips, opened, painted_mesh
+from training.lip_places import (
+    RIM,
+    carried_inside,
+    inside_lips,
+    opened,
+    painted_mesh,
+    painted_rim,
+    parted_rim,
+)
 from training.losses import GeneratorLoss
 
 pytestmark = pytest.mark.models
@@ -18,6 +26,7 @@ pytestmark = pytest.mark.models
 ROWS, SIDE = (40, 96), 96
 LEFT, RIGHT, THICK = 36.0, 60.0, 4.0  # px
 UPPER_Y = 60.0
+CORNERS = 0, 10, 11, 21  # of the rim, which both lips share
 
 
 def mouth(gap: float, upper: float = UPPER_Y) -> Tensor:
@@ -51,6 +60,33 @@ def test_lips_are_found_where_the_flow_has_put_them(painted_gap: float) -> None:
     wanted = mouth(painted_gap)
     lips = [*UPPER_INNER_LIP, *LOWER_INNER_LIP]
     torch.testing.assert_close(painted[:, lips], wanted[:, lips], atol=0.05, rtol=0)
+
+
+def test_flow_learns_to_put_the_lips_in_their_place() -> None:
+    true, shut = mouth(8.0), mouth(0.0)
+    flow = jaw_drop(3.0).requires_grad_()
+
+    def off() -> torch.Tensor:
+        rim = painted_rim(flow, true, shut, ROWS, SIDE)
+        return (rim - parted_rim(true, SIDE)).square().sum()
+
+    before = off()
+    before.backward()  # type: ignore[no-untyped-call]
+    assert flow.grad is not None
+    with torch.no_grad():
+        flow -= 0.2 * flow.grad
+    assert off() < 0.8 * before
+
+
+def test_open_lips_are_put_a_little_further_apart_and_shut_ones_are_not() -> None:
+    for gap, more in ((0.5, 0.0), (2.0, 0.8), (8.0, 0.2)):  # half of it at either lip
+        true = mouth(gap)
+        moved = parted_rim(true, SIDE) - true[:, list(RIM)]
+        upper, lower = moved[0, :, 1].chunk(2)
+        assert not moved[..., 0].any()
+        assert not moved[0, list(CORNERS)].any()
+        assert upper[1:-1].tolist() == pytest.approx([-more] * 9, abs=1e-5)
+        assert lower[1:-1].tolist() == pytest.approx([more] * 9, abs=1e-5)
 
 
 def test_lips_that_touch_have_no_inside() -> None:

@@ -72,6 +72,7 @@ def open_mouth() -> Tensor:
 def test_total_is_the_weighted_sum_of_the_terms(frames: Tensor, open_mouth: Tensor) -> None:
     output = warp_output(1 - frames, flow=torch.linspace(-3, 3, SIDE), mask=0.4)
     weights = {"pixel": 2.0, "gradient": 0.3, "flow": 0.7, "rough": 0.5, "mask": 0.9, "paint": 0.4}
+    weights["place"] = 0.6
     terms = loss_of(**weights)(output, frames, open_mouth, open_mouth + 1).scalars()
     assert all(terms[name] > 0 for name in weights)
     assert terms["total"] == pytest.approx(sum(weights[n] * terms[n] for n in weights), rel=1e-5)
@@ -125,6 +126,34 @@ def test_teeth_too_dark_and_a_gap_too_bright_cost_most(frames: Tensor, open_mout
     upper, lower = slice(0, middle - 1), slice(middle + 2, None)
     assert cost(upper, -0.1) > 1.5 * cost(upper, 0.1)
     assert cost(lower, 0.1) > cost(lower, -0.1)
+
+
+def test_line_between_lips_that_hardly_part_is_rather_too_dark_than_too_bright(
+    frames: Tensor, open_mouth: Tensor
+) -> None:
+    output = warp_output(frames)
+    assert output.paint is not None
+    middle = sum(LIPS_BOX[1::2]) / 2
+    narrow = open_mouth.clone()
+    narrow[..., 1] = middle + (open_mouth[..., 1] - middle) / 4  # a gap of 2 px
+
+    def cost(off: float) -> float:
+        assert output.paint is not None
+        painted = output._replace(paint=output.paint + off)
+        return loss_of()(painted, frames, narrow, narrow).paint.item()
+
+    assert cost(0.1) > 2 * cost(-0.1) > 0
+
+
+@pytest.mark.parametrize(("down_px", "cost"), [(0.0, 0.0), (2.0, 1.0), (-2.0, 1.0), (10.0, 21.0)])
+def test_lips_beside_their_place_cost_the_square_and_outliers_less(
+    frames: Tensor, open_mouth: Tensor, down_px: float, cost: float
+) -> None:
+    flow = torch.tensor([0.0, -down_px])[:, None, None]
+    shut = open_mouth.clone()
+    shut[..., 1] = sum(LIPS_BOX[1::2]) / 2
+    losses = loss_of()(warp_output(frames, flow), frames, shut, shut)
+    assert losses.place.item() == pytest.approx(cost, abs=1e-4)
 
 
 def pixel_cost(frames: Tensor, mesh: Tensor, x: int, y: int) -> float:

@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from engine.errors import ConfigError
+from engine.mel import COLUMNS_PER_S, WindowPlacement
 from training.audio_encoder import AudioEncoder
 from training.checkpoint import load_checkpoint
 from training.clips import find_clips, is_held_out, read_clip
@@ -56,12 +57,28 @@ def test_encoder_learns_to_hear_the_opening(
 def test_checkpoint_holds_what_the_generators_run_asks_for(lesson: tuple[Path, str]) -> None:
     checkpoint = load_checkpoint(lesson[0])
     assert checkpoint.kind == "audio"
-    assert checkpoint.config == {"width": 0.05}
+    assert checkpoint.config == {"width": 0.05, "columns": 16}
     assert checkpoint.placement == CONFIG.placement.to_dict()
     encoder = AudioEncoder(0.05)
     encoder.load_state_dict(checkpoint.model)
     with torch.no_grad():
         assert encoder.eval()(torch.zeros(1, 1, 80, 16)).shape == (1, 512)
+
+
+def test_bfloat16_learns_as_float32_does(
+    toy_clips: Path,
+    lesson: tuple[Path, str],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    path = pretrain(toy_clips, tmp_path, replace(CONFIG, bf16=True))
+    loss, heard = last_line(capsys.readouterr().out)
+    expected_loss, expected_heard = last_line(lesson[1])
+    assert loss < 1.2 * expected_loss
+    assert heard > expected_heard - 0.05
+    weights, others = load_checkpoint(path).model, load_checkpoint(lesson[0]).model
+    assert all(value.dtype == others[name].dtype for name, value in weights.items())
+    assert any((value != others[name]).any() for name, value in weights.items())
 
 
 def test_second_lesson_starts_from_the_first(
@@ -74,6 +91,23 @@ def test_second_lesson_starts_from_the_first(
     pretrain(toy_clips, tmp_path, again)
     _, heard = last_line(capsys.readouterr().out)
     assert heard == pytest.approx(last_line(lesson[1])[1], abs=0.1)
+
+
+def test_lesson_with_wider_windows_starts_from_one_with_narrow_ones(
+    toy_clips: Path,
+    lesson: tuple[Path, str],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    more = 12  # columns of the past
+    start_s = CONFIG.placement.start_s - more / COLUMNS_PER_S
+    wide = WindowPlacement(start_s, CONFIG.placement.columns + more)
+    again = replace(CONFIG, placement=wide, steps=2, learning_rate=1e-5, start=lesson[0])
+    checkpoint = load_checkpoint(pretrain(toy_clips, tmp_path, again))
+    _, heard = last_line(capsys.readouterr().out)
+    assert heard == pytest.approx(last_line(lesson[1])[1], abs=0.1)
+    assert checkpoint.config == {"width": 0.05, "columns": 28}
+    assert checkpoint.placement == wide.to_dict()
 
 
 def test_clips_are_spoken_by_other_voices_but_for_those_that_judge(

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from engine.errors import ConfigError
+from engine.mel import WindowPlacement
 from training.audio_encoder import AudioEncoder
 from training.checkpoint import load_checkpoint, save_checkpoint
 from training.config import RUNS, TrainConfig, run_named
@@ -50,7 +51,7 @@ def audio(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def straight(
     toy_clips: Path, audio: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Run, list[float]]:
-    """A run of 20 steps, and its loss on the same samples before and after it."""
+    """A run of 20 steps, and how far off its pixels are before and after it."""
     run = Run(toy_clips, audio, tmp_path_factory.mktemp("straight"), CONFIG)
     losses = [probe(run)]
     go(run, STEPS)
@@ -67,7 +68,10 @@ def go(run: Run, steps: int) -> None:
 
 
 def probe(run: Run) -> float:
-    """The mean loss on samples that the run does not learn from, which it leaves as it is."""
+    """How far off the pixels are, in samples that the run does not learn from; it stays as it is.
+
+    The whole loss may rise at first: what is painted between the lips counts once they are open.
+    """
     model = copy.deepcopy(run.model).train()  # by the statistics of each batch
     losses = []
     for step in range(1000, 1005):
@@ -75,11 +79,11 @@ def probe(run: Run) -> float:
         with torch.no_grad():
             output = generate(model, batch, batch.mel)
             reference = batch.identity_mesh.repeat_interleave(CONFIG.k, dim=0)
-            losses.append(run._loss(output, batch.frames, batch.mesh, reference).total.item())
+            losses.append(run._loss(output, batch.frames, batch.mesh, reference).pixel.item())
     return float(np.mean(losses))
 
 
-def test_loss_falls_within_twenty_steps(straight: tuple[Run, list[float]]) -> None:
+def test_pictures_come_nearer_within_twenty_steps(straight: tuple[Run, list[float]]) -> None:
     before, after = straight[1]
     assert after < 0.95 * before
 
@@ -200,6 +204,7 @@ def test_named_runs_can_be_made_and_others_are_refused() -> None:
         ({"k": 0}, "k must be at least 1"),
         ({"clips": 1}, "clips must be at least 2"),
         ({"speakers": {"a": 0.5}}, "must sum to 1"),
+        ({"placement": WindowPlacement(-0.1, 34)}, "can't learn with mel windows of 34"),
     ],
 )
 def test_senseless_settings_are_refused(change: dict[str, object], message: str) -> None:
