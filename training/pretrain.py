@@ -240,7 +240,7 @@ def pretrain(root: Path, run: Path, config: PretrainConfig) -> Path:
 
     Raises:
         ConfigError: no clips, or espeak-ng or pyworld is missing although speech of theirs is
-            asked for.
+            asked for, or the lesson to start from has another form.
     """
     torch.set_num_threads(config.threads)
     torch.manual_seed(config.seed)
@@ -263,10 +263,7 @@ def pretrain(root: Path, run: Path, config: PretrainConfig) -> Path:
     )
     augment = config.augment
     if config.start:
-        start = load_checkpoint(config.start)
-        # One that learnt with fewer columns has no branch for the past: that starts at nothing.
-        encoder.load_state_dict({**encoder.state_dict(), **start.model})
-        heads.load_state_dict(start.training["heads"])
+        _go_on_from(config.start, encoder, heads)
     whole = nn.ModuleDict({"encoder": encoder, "heads": heads})
     average = {name: value.detach().clone() for name, value in whole.state_dict().items()}
     kept = copy.deepcopy(whole).eval()
@@ -317,6 +314,19 @@ def pretrain(root: Path, run: Path, config: PretrainConfig) -> Path:
         training={"pretrain": _plain(config), "heads": kept["heads"].state_dict()},
     )
     return path
+
+
+def _go_on_from(path: Path, encoder: AudioEncoder, heads: ShapeHeads) -> None:
+    start = load_checkpoint(path)
+    try:
+        # One that learnt with fewer columns has no branch for the past: that starts at nothing.
+        encoder.load_state_dict({**encoder.state_dict(), **start.model})
+        heads.load_state_dict(start.training["heads"])
+    except (KeyError, RuntimeError) as error:
+        raise ConfigError(
+            f"{path} holds no lesson that this one can go on from: its encoder has another form,"
+            " such as another width or more mel columns. Start from one of the same --run."
+        ) from error
 
 
 def _plain(config: PretrainConfig) -> dict[str, object]:

@@ -77,7 +77,7 @@ def test_pretrain_and_train_make_a_checkpoint_and_go_on_with_it(
     monkeypatch.setattr("training.config.RUNS", {**RUNS, "tiny": lambda: tiny})
     audio = ["pretrain", toy_clips, "-o", tmp_path, "--run", "tiny", "--synthetic", "0"]
     run(*audio, "--steps", "2", "--speakers", "ann", "--threads", "1")
-    assert load_checkpoint(tmp_path / "audio.pt").config == {"width": 0.05}
+    assert load_checkpoint(tmp_path / "audio.pt").config == {"width": 0.05, "columns": 16}
 
     words = ["train", toy_clips, "--audio", tmp_path / "audio.pt", "-o", tmp_path, "--run", "tiny"]
     run(*words, "--steps", "2", "--licence", "CC0", "--training-data", "toys")

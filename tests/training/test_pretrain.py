@@ -110,6 +110,17 @@ def test_lesson_with_wider_windows_starts_from_one_with_narrow_ones(
     assert checkpoint.placement == wide.to_dict()
 
 
+@pytest.mark.parametrize(
+    "form", [{"audio_width": 0.1}, {"components": 5}], ids=["width", "components"]
+)
+def test_lesson_of_another_form_is_refused(
+    toy_clips: Path, lesson: tuple[Path, str], tmp_path: Path, form: dict[str, object]
+) -> None:
+    again = replace(CONFIG, steps=2, start=lesson[0], **form)  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match="no lesson that this one can go on from"):
+        pretrain(toy_clips, tmp_path, again)
+
+
 def test_clips_are_spoken_by_other_voices_but_for_those_that_judge(
     toy_clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
