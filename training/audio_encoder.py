@@ -73,8 +73,8 @@ class AudioEncoder(nn.Sequential):
         x = mel
         for block in blocks:
             x = block(x)
-        moment = joined(x if self.past is None else x[..., -3:])
-        embedding: Tensor = last(moment if self.past is None else moment + self.past(x))
+        x = joined(x) if self.past is None else joined(x[..., -3:]) + self.past(x)
+        embedding: Tensor = last(x)
         return embedding.flatten(1)
 
 

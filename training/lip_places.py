@@ -69,10 +69,10 @@ def parted_rim(mesh: Tensor, side: int) -> Tensor:
     of a narrow one above all. They are put further apart by as much.
     """
     upper, lower = (mesh[:, list(row), 1] for row in (UPPER_INNER_LIP, LOWER_INNER_LIP))
-    gap, (narrow, wide) = (lower - upper) * 96 / side, _BLENDED_PX
+    gap_px, (narrow, wide) = (lower - upper) * 96 / side, _BLENDED_PX
     start, end = _WIDE_PX
-    more = narrow + (wide - narrow) * ((gap - start) / (end - start)).clamp(0, 1)
-    more = more * side / 96 * _share_open(lower - upper, side)
+    more = narrow + (wide - narrow) * ((gap_px - start) / (end - start)).clamp(0, 1)
+    more = more * _share_open(gap_px) * side / 96
     rim = mesh[:, list(RIM)].clone()
     rim[..., 1] += torch.cat((-more, more), dim=1) / 2
     return rim
@@ -104,9 +104,7 @@ def painted_rim(
 
 
 @torch.no_grad()
-def painted_mesh(
-    flow: Tensor, mesh: Tensor, identity_mesh: Tensor, rows: tuple[int, int], side: int
-) -> Tensor:
+def painted_mesh(rim: Tensor, mesh: Tensor) -> Tensor:
     """The true mesh with the inner lips where the generator has put them.
 
     The inner lips of a shut mouth lie on each other, and everything painted between them comes from
@@ -114,19 +112,15 @@ def painted_mesh(
     come to lie; the lips are as thick as in the true frame.
 
     Args:
-        flow: (N, 2, R, S) px, from a painted pixel to its place in the identity reference.
+        rim: (N, P, 2), of :func:`painted_rim`.
         mesh: (N, 468, 2), the true mesh.
-        identity_mesh: (N, 468, 2), that of the identity reference.
-        rows: first painted row and the row after the last.
-        side: S.
 
     Returns:
         (N, 468, 2).
     """
-    inner, rim = list(_INNER), list(RIM)
+    inner = list(_INNER)
     painted = mesh.clone()
-    painted[:, inner] = painted_rim(flow, mesh, identity_mesh, rows, side)
-    painted[:, inner] += mesh[:, inner] - mesh[:, rim]
+    painted[:, inner] = rim + (mesh[:, inner] - mesh[:, list(RIM)])
     return painted
 
 
@@ -135,11 +129,12 @@ def opened(mesh: Tensor, side: int) -> Tensor:
 
     Lips that touch leave a sliver between them in the mesh.
     """
-    return _share_open(mesh[:, INNER_LOWER_LIP, 1] - mesh[:, INNER_UPPER_LIP, 1], side)
+    gap = mesh[:, INNER_LOWER_LIP, 1] - mesh[:, INNER_UPPER_LIP, 1]
+    return _share_open(gap * 96 / side)
 
 
-def _share_open(gap: Tensor, side: int) -> Tensor:
-    return ((gap * 96 / side - _SHUT_PX) / (_OPEN_PX - _SHUT_PX)).clamp(0, 1)
+def _share_open(gap_px: Tensor) -> Tensor:
+    return ((gap_px - _SHUT_PX) / (_OPEN_PX - _SHUT_PX)).clamp(0, 1)
 
 
 def inside_lips(mesh: Tensor, rows: tuple[int, int], side: int) -> Tensor:

@@ -107,8 +107,9 @@ class GeneratorLoss:
             flow = self._flow(output.flow, mesh, identity_mesh)
             rough = output.flow.diff(dim=-1).abs().mean() + output.flow.diff(dim=-2).abs().mean()
             place = self._rows, self._side
-            moved = self._place(output.flow, mesh, identity_mesh)
-            painted = painted_mesh(output.flow.detach(), mesh, identity_mesh, *place)
+            rim = painted_rim(output.flow, mesh, identity_mesh, *place)
+            moved = self._place(rim, mesh)
+            painted = painted_mesh(rim, mesh)
             inside, true_inside = inside_lips(painted, *place), inside_lips(mesh, *place)
             mask = self._mask(output.mask, inside, mouth)
             # Teeth and tongue where the generator has put the lips; a shut mouth shows none.
@@ -128,14 +129,13 @@ class GeneratorLoss:
         total = total + w.place * moved
         return Losses(total, pixel, gradient, flow, rough, mask, paint, moved)
 
-    def _place(self, flow: Tensor, mesh: Tensor, identity_mesh: Tensor) -> Tensor:
+    def _place(self, rim: Tensor, mesh: Tensor) -> Tensor:
         """Half the squared distance of the lips from their place, per axis, in px of a 96 crop.
 
         All other terms are lowest at the median of what the sound leaves open, which is a mouth too
         shut where it may be open; this one at the mean, which follows the speech best.
         """
-        painted = painted_rim(flow, mesh, identity_mesh, self._rows, self._side)
-        off = (painted - parted_rim(mesh, self._side)) * 96 / self._side
+        off = (rim - parted_rim(mesh, self._side)) * 96 / self._side
         return F.huber_loss(off, torch.zeros_like(off), delta=_FAR_PX)
 
     @staticmethod

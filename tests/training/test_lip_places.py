@@ -56,7 +56,7 @@ def jaw_drop(gap: float) -> Tensor:
 @pytest.mark.parametrize("painted_gap", [0.0, 4.0, 8.0, 11.0])
 def test_lips_are_found_where_the_flow_has_put_them(painted_gap: float) -> None:
     true, shut = mouth(8.0), mouth(0.0)
-    painted = painted_mesh(jaw_drop(painted_gap), true, shut, ROWS, SIDE)
+    painted = painted_mesh(painted_rim(jaw_drop(painted_gap), true, shut, ROWS, SIDE), true)
     wanted = mouth(painted_gap)
     lips = [*UPPER_INNER_LIP, *LOWER_INNER_LIP]
     torch.testing.assert_close(painted[:, lips], wanted[:, lips], atol=0.05, rtol=0)
