@@ -84,7 +84,8 @@ class PictureBuffer:
             only for a key frame.
         given: pictures given.
         damaged: of them, those that refer to a missing one.
-        left_out: holes that were left behind.
+        left_out: holes that were left behind, but for those before a stream's first key frame,
+            when there is nothing yet to have a hole in.
         late: packets that came twice, or after they were given up.
         key_frames: how often one was asked for.
     """
@@ -277,7 +278,7 @@ class PictureBuffer:
             del self._packets[number]
         self._head = place
         self._blocked_at = None
-        self.left_out += 1
+        self.left_out += self._synchronised
         self._wanted, self._whole_since_key = True, False
 
 

@@ -126,6 +126,13 @@ def test_a_lasting_hole_is_left_for_a_key_frame_and_for_nothing_else() -> None:
     assert not buffer.ask(5.0)
 
 
+def test_a_stream_joined_in_the_middle_of_a_picture_begins_without_a_hole() -> None:
+    packets = pictures(1, 3, 1, 1, 1, key=(0, 3))
+    buffer = PictureBuffer()
+    assert feed(buffer, [packets[1], *packets[3:]]) == [3, 4]
+    assert (buffer.left_out, buffer.damaged) == (0, 0)
+
+
 def test_where_decoders_conceal_the_picture_goes_on_damaged_until_the_key_frame() -> None:
     packets = pictures(1, 2, 1, 1, 1, 1, key=(0, 4))
     buffer = PictureBuffer()
