@@ -23,7 +23,7 @@ def half(model: onnx.ModelProto) -> onnx.ModelProto:
     Args:
         model: a graph in fp32, its nodes in an order in which they can run; it is left as it is.
     """
-    exact = _sampling(model.graph)
+    exact = sampling(model.graph)
     types = _types(model)
     made = onnx.ModelProto()
     made.CopyFrom(model)
@@ -95,8 +95,12 @@ def _types(model: onnx.ModelProto) -> dict[str, int]:
     return types | {tensor.name: tensor.data_type for tensor in graph.initializer}
 
 
-def _sampling(graph: onnx.GraphProto) -> set[str]:
-    """Return what samplers put out, and the values that their positions are computed from."""
+def sampling(graph: onnx.GraphProto) -> set[str]:
+    """Return what samplers put out, and the values that their positions are computed from.
+
+    Args:
+        graph: in an order in which it can run; convolutions end the search.
+    """
     makers = {output: node for node in graph.node for output in node.output}
     found: set[str] = set()
     waiting = []

@@ -2,7 +2,8 @@
 
 import dataclasses
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -16,6 +17,7 @@ from engine.bundle import GENERATOR, Bundle, write_bundle
 from engine.bundle_variants import Precision, PrecisionFacts
 from engine.errors import BundleError, ConfigError
 from engine.face_models import FaceModels
+from export.bfloat import rounded
 from export.calibration import Clips, Feed, feeds_of
 from export.gate import LEAST_PSNR_DB, MOST_LIPS_LOST, Judge, passes
 from export.groups import groups, only
@@ -90,9 +92,6 @@ class Maker:
     def _make(self, precision: Precision) -> Bundle:
         """Write the graph in a number format; the bundle's description is left as it is."""
         if precision == "bf16":
-            reason = openvino.missing("bf16")
-            if reason is not None:
-                raise ConfigError(f"bf16 can't be judged here: {reason}; export on one that has.")
             return self.bundle  # computed from the graph in fp32
         name = f"generator.{precision}.onnx"
         target = self.bundle.folder / name
@@ -121,6 +120,11 @@ class Maker:
 
     def _load(self, bundle: Bundle, precision: Precision) -> Network:
         """Load the graph in a number format, by whatever can compute it on this machine."""
+        if precision == "bf16" and openvino.missing("bf16") is not None:
+            self._say("bf16: this processor has none, so every value is rounded to it")
+            made = rounded(onnx.load(bundle.graph_path(GENERATOR)))
+            with _apart(bundle, "bf16", made) as judged:
+                return OnnxRuntimeNetwork(judged, GENERATOR, self._threads, "bf16")
         return _run_time(precision)(bundle, GENERATOR, self._threads, precision)
 
     def _symmetric_db(self, trial: Bundle) -> float:
@@ -146,17 +150,23 @@ class Maker:
         run_time: type[OpenVinoNetwork | OnnxRuntimeNetwork],
     ) -> float:
         """Return the PSNR in dB of a graph in int8 that does not stay in the bundle."""
-        name = "generator.int8-apart.onnx"
-        onnx.save(model, trial.folder / name)
-        try:
-            bundle = _with_file(trial, "int8", name)
+        with _apart(trial, "int8", model) as bundle:
             return self.judge.psnr_db(run_time(bundle, GENERATOR, self._threads, "int8"))
-        finally:
-            (trial.folder / name).unlink()
 
 
 def _run_time(precision: Precision) -> type[OpenVinoNetwork | OnnxRuntimeNetwork]:
     return OpenVinoNetwork if openvino.missing(precision) is None else OnnxRuntimeNetwork
+
+
+@contextmanager
+def _apart(bundle: Bundle, precision: Precision, model: onnx.ModelProto) -> Iterator[Bundle]:
+    """The bundle with a graph that does not stay in it; run times read it when they are made."""
+    name = f"generator.{precision}-apart.onnx"
+    onnx.save(model, bundle.folder / name)
+    try:
+        yield _with_file(bundle, precision, name)
+    finally:
+        (bundle.folder / name).unlink()
 
 
 def _with_file(bundle: Bundle, precision: Precision, name: str) -> Bundle:

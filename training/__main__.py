@@ -16,6 +16,7 @@ import skimage.data
 
 from engine.errors import LipstreamError, MediaError
 from training.ablate_command import run as run_ablate
+from training.calibrate_command import run as run_calibrate
 from training.command_line import parser
 from training.evaluate_command import run as run_evaluate
 from training.personalize_command import run as run_personalize
@@ -241,6 +242,7 @@ COMMANDS: Final[Mapping[str, Callable[[argparse.Namespace], None]]] = {
     "expert": _expert,
     "expert-report": _expert_report,
     "import": _import,
+    "calibrate": run_calibrate,
     "evaluate": run_evaluate,
     "ablate": _ablate,
 }

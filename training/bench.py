@@ -208,9 +208,7 @@ class Bench:
     def pair(self, face: Path, voice: Path) -> PairFigures:
         """Give a clip's face another clip's voice, and compare the mouths."""
         wanted, own = self.real(voice), self.real(face)
-        frames = min(len(wanted), len(own))
-        with closing(self._run(face, voice, self._identity(face))) as synced:
-            made, lost = openings((s.picture for s in islice(synced, frames)), self._models)
+        made, lost = self.painted(face, voice, min(len(wanted), len(own)))
         wanted, own = wanted[: len(made)], own[: len(made)]
         return PairFigures(
             face=face.stem,
@@ -222,6 +220,22 @@ class Bench:
             real_spread=float(wanted.std()),
             made_spread=float(made.std()),
         )
+
+    def painted(
+        self, face: Path, voice: Path, frames: int | None = None
+    ) -> tuple[NDArray[np.float64], int]:
+        """The generated opening of a clip's face with a clip's voice, as :func:`openings` has it.
+
+        Args:
+            face: the clip whose face is seen.
+            voice: the clip whose voice is heard.
+            frames: the first ones, at most; by default all.
+
+        Raises:
+            MediaError: a clip can't be read, or no face is found.
+        """
+        with closing(self._run(face, voice, self._identity(face))) as synced:
+            return openings((s.picture for s in islice(synced, frames)), self._models)
 
     def clip(self, path: Path) -> ClipFigures:
         """Give a clip's face its own voice, and compare the crops with the real ones.

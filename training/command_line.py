@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from training.ablate_command import add_ablate
+from training.calibrate_command import add_calibrate
 from training.evaluate_command import add_evaluate
 from training.personalize_command import add_personalize
 from training.prepare_command import add_prepare
@@ -116,6 +117,8 @@ def parser() -> argparse.ArgumentParser:
     _add_objective(command)
     _add_hardware(command)
     _add_facts(command)
+
+    add_calibrate(commands)
 
     command = add_personalize(commands)
     add_out(command, "RUN", "folder of the run: generator.pt, the table and TensorBoard events")

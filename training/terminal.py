@@ -76,7 +76,7 @@ def check_folders(*outs: Path | None) -> None:
 
 
 @contextmanager
-def progress() -> Iterator[Callable[[int, int], None]]:
+def progress(what: str = "Evaluating") -> Iterator[Callable[[int, int], None]]:
     """A bar on the terminal, and what moves it: called with what is done and all there is."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
@@ -84,7 +84,7 @@ def progress() -> Iterator[Callable[[int, int], None]]:
     columns = BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
     errors = Console(stderr=True)
     with Progress(
-        "Evaluating", *columns, console=errors, transient=True, disable=not errors.is_terminal
+        what, *columns, console=errors, transient=True, disable=not errors.is_terminal
     ) as bar:
         task = bar.add_task("", total=None)
         yield lambda done, whole: bar.update(task, completed=done, total=whole)

@@ -1,4 +1,4 @@
-"""The two graphs that are rewritten for GPUs, run by ONNX Runtime on the processor."""
+"""The graphs that are rewritten, for GPUs or to be judged, run by ONNX Runtime on the processor."""
 
 from pathlib import Path
 
@@ -6,11 +6,13 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
+import torch
 from numpy.typing import NDArray
-from onnx import TensorProto
+from onnx import TensorProto, helper, numpy_helper
 
 from engine.backends.noise import random_feed
 from engine.bundle import GENERATOR, load_bundle
+from export.bfloat import rounded
 from export.calibration import Feed
 from export.half import half
 from export.quantise import quantise
@@ -68,6 +70,36 @@ def test_fp16_samples_at_places_in_float32(exact: onnx.ModelProto) -> None:
     places = [node.input[1] for node in made.graph.node if node.op_type == "GridSample"]
     assert places
     assert {types[name] for name in places} == {TensorProto.FLOAT}
+
+
+def bf16(values: NDArray[np.float32]) -> NDArray[np.float32]:
+    return torch.from_numpy(values).bfloat16().float().numpy()
+
+
+def test_bf16_rounds_inputs_weights_and_every_value_between() -> None:
+    random = np.random.default_rng(0)
+    x, shift, weight = random.normal(size=(3, 1, 64)).astype(np.float32)
+    nodes = [
+        helper.make_node("Add", ["x", "shift"], ["sum"]),
+        helper.make_node("Mul", ["sum", "weight"], ["frames"]),
+    ]
+    ports = [helper.make_tensor_value_info(n, TensorProto.FLOAT, [1, 64]) for n in ("x", "frames")]
+    constants = [numpy_helper.from_array(shift, "shift"), numpy_helper.from_array(weight, "weight")]
+    graph = helper.make_graph(nodes, "small", ports[:1], ports[1:], constants)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+    expected = bf16(bf16(x) + bf16(shift)) * bf16(weight)
+    np.testing.assert_array_equal(run(rounded(model), {"x": x}), expected)
+
+
+def test_bf16_paints_nearly_the_same_and_samples_at_exact_places(
+    exact: onnx.ModelProto, feed: Feed
+) -> None:
+    made = rounded(exact)
+    assert 35 < psnr_db(run(made, feed), run(exact, feed)) < 70
+    givers = {output: node.op_type for node in made.graph.node for output in node.output}
+    samplers = [node for node in made.graph.node if node.op_type == "GridSample"]
+    assert samplers
+    assert not [name for node in samplers for name in node.input if givers.get(name) == "Cast"]
 
 
 def test_symmetric_int8_holds_no_uint8(quantised: onnx.ModelProto) -> None:

@@ -11,6 +11,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
+from engine.backends import openvino
 from engine.backends.interface import Variant
 from engine.backends.loading import load_network, usable
 from engine.backends.noise import random_feed
@@ -128,16 +129,19 @@ def test_format_that_strays_too_far_is_refused_and_names_its_layers(
     assert not [*bundle.folder.glob("*int8*")]
 
 
-def test_bf16_needs_no_file(clips: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("reason", [None, "this processor has no instructions for bf16"])
+def test_bf16_needs_no_file_and_is_judged_without_such_a_processor(
+    clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reason: str | None
+) -> None:
+    if reason is None and (reason := openvino.missing("bf16")) is not None:
+        pytest.skip(reason)
+    monkeypatch.setattr(openvino, "missing", lambda precision: reason)
     starter = load_bundle(Path(shutil.copytree(STARTER, tmp_path / "bundle")))
     bundle = write_bundle(replace(starter, precisions={}), starter.sha256)
     maker = Maker(bundle, find_clips(clips), threads=1, kept=(), say=lambda _: None)
-    try:
-        facts = maker.add("bf16")
-    except ConfigError as error:
-        pytest.skip(str(error))
-    assert facts.psnr_db > 45
+    assert maker.add("bf16").psnr_db > 45
     assert set(maker.bundle.sha256) == set(bundle.sha256)
+    assert not [*bundle.folder.glob("*bf16*")]
 
 
 def test_kept_groups_stay_in_float(extended: Bundle, tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import wave
 from collections.abc import Callable
 from dataclasses import replace
 from fractions import Fraction
@@ -22,7 +21,7 @@ from engine.lips import correlation, mouth_opening
 from engine.media import VideoReader, VideoWriter, read_audio, read_image
 from engine.tracker import FaceTracker
 from tests.training.drawn_clips import CONFIG
-from tests.training.toys import FRAMES, RATE, SIDE, opening_at, pictures, syllables, tone
+from tests.training.toys import FRAMES, RATE, SIDE, opening_at, pictures, syllables, tone, write_wav
 from training.__main__ import main
 from training.clips import FPS, Clip, find_clips, is_held_out, read_clip
 from training.layouts import LayoutName, find_items
@@ -50,15 +49,6 @@ def write(path: Path, faces: Faces, *, frames: int = FRAMES, rate: int = FPS) ->
                 writer.write_frame(picture)
         writer.write_audio(tone(syllables(SEED))[: frames * RATE // FPS])
     return path
-
-
-def write_wav(path: Path, samples: NDArray[np.float32], rate: int) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with wave.open(str(path), "wb") as file:
-        file.setnchannels(1)
-        file.setsampwidth(2)
-        file.setframerate(rate)
-        file.writeframes((samples * 32767).astype("<i2").tobytes())
 
 
 def write_boxes(folder: Path, video: Path, models: FaceModels, *, wide_px: int = 0) -> None:

@@ -1,5 +1,6 @@
 """Small real videos: a portrait that moves its head and opens its mouth with a tone."""
 
+import wave
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -124,3 +125,13 @@ def write_video(path: Path, faces: list[NDArray[np.uint8]], seed: int) -> list[P
             writer.write_frame(picture)
         writer.write_audio(tone(spans))
     return spans
+
+
+def write_wav(path: Path, samples: NDArray[np.float32], rate: int) -> None:
+    """Write one channel of 16 bits."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with wave.open(str(path), "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(rate)
+        file.writeframes((samples * 32767).astype("<i2").tobytes())
