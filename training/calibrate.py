@@ -111,13 +111,14 @@ def correct(painted: Sequence[Painted], rest: Floats) -> Correction:
     opening = heard - heard.mean()
     along = centred.T @ opening / (opening @ opening)
     gain = float(follows @ along)  # of the painted opening, for one unit of the heard one
-    if seen.std() < _LEAST_MOTION or gain <= 0:
+    if seen.std() < _LEAST_MOTION or not gain > 0:
         raise ConfigError(
             "The painted mouth hardly moves with the sound yet, so there is nothing to calibrate:"
             " train the generator longer."
         )
     lacking = (gain * opening + seen.mean() - followed) / gain
-    # Without an offset, for a convolution without padding has none; silence lacks nothing.
+    # Without an offset: a convolution's bias is the same in all places, and what an embedding adds
+    # is not. Silence lacks nothing.
     silence = np.repeat(rest[None], max(1, len(embedding) // 4), axis=0)
     rows = np.concatenate([embedding, silence])
     by = _ridge(rows, np.concatenate([lacking, np.zeros(len(silence))]), _EXACT_RIDGE)

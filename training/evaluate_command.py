@@ -25,8 +25,8 @@ PAIRS, WORKERS, RANKED_CLIPS = 30, 1, 10
 # Arguments that only one way of calling takes, as argparse names them.
 _OF_BUNDLES: Final = ("others", "bundle", "pairs", "speech_video", "leakage")
 _OF_VIDEOS: Final = (
-    *("generated", "expert", "syncnet", "syncnet_colour", "inception", "codec_kbps", "sheet"),
-    *("study", "csv", "plot", "rank", "clips"),
+    *("generated", "expert", "syncnet", "syncnet_colour", "inception", "fan", "codec_kbps"),
+    *("sheet", "study", "csv", "plot", "rank", "clips"),
 )
 
 
@@ -108,6 +108,12 @@ def _add_videos(group: argparse._ArgumentGroup) -> None:
         " takes several",
     )
     add_score_weights(group)
+    group.add_argument(
+        "--fan",
+        action="store_true",
+        help="measure LMD by FAN's landmarks, as papers do, not by the face mesh's; needs"
+        " face-alignment",
+    )
     group.add_argument(
         "--codec-kbps",
         metavar="N",
@@ -257,6 +263,7 @@ def _open_judges(arguments: argparse.Namespace) -> Judges:
             syncnet=arguments.syncnet,
             colour=arguments.syncnet_colour,
             inception=arguments.inception,
+            fan=arguments.fan,
         )
     )
 
@@ -267,9 +274,8 @@ def _study(arguments: argparse.Namespace) -> None:
     from training.scoring.study import run_study
     from training.scoring.study_output import check_plot, plot, show, write_csv
 
-    _refuse(
-        arguments, ("json", "markdown", "inception", "codec_kbps", "sheet", "workers"), "--study"
-    )
+    no_study = "json", "markdown", "inception", "fan", "codec_kbps", "sheet", "workers"
+    _refuse(arguments, no_study, "--study")
     systems = _systems(arguments)
     if len(systems) > 1:
         raise ConfigError("A study takes one system's videos: name one --generated folder.")

@@ -15,6 +15,7 @@ from engine.errors import ConfigError
 from engine.files import sha256_of
 from engine.lip_expert import Alone, Expert, LipExpert
 from training.public_networks import KINDS, restore
+from training.scoring.fan import Fan
 from training.scoring.inception import Inception
 from training.scoring.torch_expert import TorchExpert
 from training.syncnet import SyncNet
@@ -34,6 +35,7 @@ class JudgeFiles:
         syncnet: imported weights of SyncNet v2.
         colour: of Wav2Lip's lip expert.
         inception: of the Inception of FID.
+        fan: whether landmarks are FAN's instead of the face mesh's.
     """
 
     experts: tuple[Path, ...] = ()
@@ -41,6 +43,7 @@ class JudgeFiles:
     syncnet: Path | None = None
     colour: Path | None = None
     inception: Path | None = None
+    fan: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -53,7 +56,8 @@ class Judges:
         syncnet: SyncNet v2, for LSE-C and LSE-D.
         colour: Wav2Lip's lip expert, for studies.
         inception: the Inception of 2015-12-05, for FID.
-        names: of each that is there, with its weights' SHA-256.
+        fan: FAN, for LMD; without it, the face mesh gives the landmarks.
+        names: of each that is there, with its weights' SHA-256 where they are given as a file.
         files: where they come from; None where they were not opened by :func:`open_judges`.
     """
 
@@ -62,6 +66,7 @@ class Judges:
     syncnet: SyncNet | None = None
     colour: SyncNetColour | None = None
     inception: Inception | None = None
+    fan: Fan | None = None
     names: dict[str, str]
     files: JudgeFiles | None = None
 
@@ -77,7 +82,7 @@ def open_judges(files: JudgeFiles) -> Judges:
     Raises:
         BundleError: a bundle can't be read, or has no lip expert.
         ConfigError: an expert's file holds none; weights can't be read, or are of another
-            network; two experts have one name.
+            network; two experts have one name; FAN can't be loaded.
     """
     bundles = [load_bundle(folder) for folder in files.bundles]
     names: dict[str, str] = {}
@@ -104,12 +109,16 @@ def open_judges(files: JudgeFiles) -> Judges:
         names[weights.kind] = f"{weights.source}, SHA-256 {weights.source_sha256}"
         return network
 
+    fan = Fan() if files.fan else None
+    if fan is not None:
+        names["landmarks"] = fan.name
     return Judges(
         expert=next(iter(experts), None),
         more_experts=tuple(experts[1:]),
         syncnet=load(files.syncnet, SyncNet),
         colour=load(files.colour, SyncNetColour),
         inception=load(files.inception, Inception),
+        fan=fan,
         names=names,
         files=files,
     )

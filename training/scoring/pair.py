@@ -17,11 +17,12 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.crop import Matrix, eye_centres, to_crop
+from engine.crop import Matrix, eye_centres, mesh_box, to_crop
 from engine.filterbank import ROW_SAMPLES
 from engine.lip_sync import MOST_OFFSET, avs, estimate_offset
 from engine.mouth_region import LIPS, points_68
 from training.metrics import PSNR_CAP_DB, SSIM_SETTINGS, psnr, ssim
+from training.scoring.fan import Fan
 from training.scoring.film import Film, Mesh, sound_of, watch
 from training.scoring.inception import picture_features
 from training.scoring.judges import Embedded, Judges
@@ -158,6 +159,8 @@ class Side:
         lips: as the lip expert takes them in, where there is one.
         watched: SyncNet's features of its lips, float32 (n, 1024), where there is a SyncNet.
         heard: SyncNet's features of its sound, likewise; None also without sound.
+        mouths: the mouth's landmarks in each picture, float64 (20, 2) in its pixels; None without a
+            face, or where the mouth was not found.
     """
 
     film: Film
@@ -165,6 +168,7 @@ class Side:
     lips: Embedded | None
     watched: NDArray[np.float32] | None
     heard: NDArray[np.float32] | None
+    mouths: Sequence[NDArray[np.float64] | None]
 
 
 def look(path: Path, judges: Judges, *, sound: NDArray[np.float32] | None = None) -> Side:
@@ -187,7 +191,8 @@ def look(path: Path, judges: Judges, *, sound: NDArray[np.float32] | None = None
     if judges.syncnet is not None:
         watched = watch_clip(judges.syncnet, film.syncnet_frames())
         heard = None if sound is None else hear_clip(judges.syncnet, sound)
-    return Side(film=film, sound=sound, lips=lips, watched=watched, heard=heard)
+    mouths = _mouths(film) if judges.fan is None else _fan_mouths(film, judges.fan)
+    return Side(film=film, sound=sound, lips=lips, watched=watched, heard=heard, mouths=mouths)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -228,7 +233,9 @@ def compare(made: Side, true: Side, *, paired: bool = True) -> Compared:
     figures: Figures = dict.fromkeys(METRICS)
     figures |= _pictures(made.film, places, true.film)
     figures |= landmark_distances(
-        _mouths(made.film, places), _mouths(true.film, true.film.matrices), _eyes(true.film)
+        _in_crops(made.mouths, places),
+        _in_crops(true.mouths, true.film.matrices),
+        _eyes(true.film),
     )
     own = paired and made.sound is not None
     sound = made.sound if own else true.sound
@@ -259,11 +266,28 @@ def _pictures(made: Film, places: Sequence[Matrix | None], true: Film) -> Figure
     }
 
 
-def _mouths(film: Film, places: Sequence[Matrix | None]) -> list[NDArray[np.float64] | None]:
-    """The mouth's landmarks (20, 2) in pixels of the crop, in each picture."""
+def _mouths(film: Film) -> list[NDArray[np.float64] | None]:
+    """The face mesh's landmarks of the mouth, as :class:`Side` has them."""
     return [
-        None if mesh is None or place is None else points_68(to_crop(mesh, place))[LIPS]
-        for mesh, place in zip(film.meshes, places, strict=False)
+        None if mesh is None else np.asarray(points_68(mesh)[LIPS], np.float64)
+        for mesh in film.meshes
+    ]
+
+
+def _fan_mouths(film: Film, fan: Fan) -> list[NDArray[np.float64] | None]:
+    return [
+        None if mesh is None else fan.mouth(picture, mesh_box(mesh))
+        for mesh, picture in zip(film.meshes, film.pictures(), strict=True)
+    ]
+
+
+def _in_crops(
+    mouths: Sequence[NDArray[np.float64] | None], places: Sequence[Matrix | None]
+) -> list[NDArray[np.float64] | None]:
+    """Landmarks in pixels of the crop, in each picture."""
+    return [
+        None if mouth is None or place is None else mouth @ place[:, :2].T + place[:, 2]
+        for mouth, place in zip(mouths, places, strict=False)
     ]
 
 
