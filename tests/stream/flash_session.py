@@ -101,12 +101,11 @@ class Ear:
     def __init__(self, microphone: Microphone, clock: SessionClock) -> None:
         self._microphone, self._clock = microphone, clock
         self.blocks: list[Sound] = []
-        self.start_s: float | None = None
+        self.ticked_s: list[float] = []
         self.latency_s: list[float] = []
 
     def hear(self, block: Sound, position_s: float) -> None:
-        if self.start_s is None:
-            self.start_s = self._clock()
+        self.ticked_s.append(self._clock())
         self.blocks.append(self._microphone.intake.pull(TICK_SAMPLES, self._clock()))
         self.latency_s.append(self._microphone.latency_s)
 
@@ -115,10 +114,12 @@ class Ear:
 
     def clicks(self) -> list[float]:
         """When clicks were there to be heard, in session seconds."""
-        assert self.start_s is not None
         heard = np.concatenate(self.blocks)[:, 0]
+        # Ticks may come late, the first ones of a session above all, but never early.
+        tick_s = TICK_SAMPLES / SOUND_RATE
+        start_s = float(np.min(self.ticked_s - tick_s * np.arange(len(self.ticked_s))))
         # A tick that ends now holds what was pulled in it, and the intake holds sound back.
-        first_s = self.start_s - TICK_SAMPLES / SOUND_RATE
+        first_s = start_s - tick_s
         late_s = float(np.median(self.latency_s[-100:]))
         return [first_s + at - late_s for at in find_clicks(heard)]
 

@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from urllib.request import urlopen
 
 import cv2
 import numpy as np
@@ -141,13 +142,43 @@ def place_of(heard: NDArray[np.float32], said: NDArray[np.float32]) -> float:
     return float(np.argmax(np.fft.irfft(spectrum, size))) / MOUTH_RATE
 
 
-async def hold_meeting(tmp_path: Path) -> tuple[list[float], dict[int, float], float]:
-    """A speaker, an interpreter and two listeners in three browsers.
+class Meeting(NamedTuple):
+    """What its listeners got.
 
-    Returns:
-        The listeners' pictures a second; how the seen mouth correlates with the interpreter's
-        speech, by lag in frames; and with that speech backward.
+    Attributes:
+        rates: pictures a second, of each listener.
+        dropped: share of the packets that never reached the relay, on a line that loses none.
+        lost: share of the pictures without a face.
+        follows: correlation of the seen mouth with the interpreter's speech, by lag in frames.
+        backward: with that speech backward.
     """
+
+    rates: list[float]
+    dropped: float
+    lost: float
+    follows: dict[int, float]
+    backward: float
+
+    @property
+    def best(self) -> int:
+        """The lag at which the mouth follows best."""
+        return max(self.follows, key=lambda lag: self.follows[lag])
+
+    @property
+    def good(self) -> bool:
+        """Whether the pictures came, and the mouth followed."""
+        return min(self.rates) >= 15 and self.lost <= 0.02 and self.follows[self.best] >= 0.4
+
+
+def counted(figures: str, name: str) -> float:
+    """How many packets that came in to a relay its figures count under a name."""
+    start = f'lipstream_rtp_{name}_total{{direction="in"'
+    lines = [line for line in figures.splitlines() if line.startswith(start)]
+    return sum(float(line.split()[-1]) for line in lines)
+
+
+async def hold_meeting(tmp_path: Path) -> Meeting:
+    """A speaker, an interpreter and two listeners in three browsers."""
     film = face_pictures()
     fake_camera(tmp_path / "face.mjpeg", [*film, *film[::-1]])
     said = speech()
@@ -173,13 +204,13 @@ async def hold_meeting(tmp_path: Path) -> tuple[list[float], dict[int, float], f
             await until(page, PLAYS, "synced")
         await asyncio.sleep(3)  # the speaker's looks are learned
         rates = await asyncio.gather(*(page.evaluate(COUNT, ["synced", 6]) for page in listeners))
+        figures = await asyncio.to_thread(lambda: urlopen(f"{relay.url}metrics").read().decode())
         await record(listeners[0], SHOWN, tmp_path / "seen.webm", "synced")
         await listeners[1].reload()
         await until(listeners[1], PLAYS, "synced")
 
     pictures = list(retime(VideoReader(tmp_path / "seen.webm"), Fraction(FPS)))
     seen, lost = openings(iter(pictures), FaceModels(threads=1))
-    assert lost <= len(pictures) // 50
     mono = np.asarray(read_audio(tmp_path / "seen.webm", MOUTH_RATE), np.float32)
     heard = mono.reshape(len(mono), -1).mean(axis=1)
     there = np.asarray(read_audio(SPEECH_FILE, MOUTH_RATE), np.float32)
@@ -191,7 +222,9 @@ async def hold_meeting(tmp_path: Path) -> tuple[list[float], dict[int, float], f
         lag: correlation(opening_of(spans, (at + lag / FPS) % length), seen) for lag in range(-4, 5)
     }
     backward = correlation(opening_of(spans, (length - at) % length), seen)
-    return rates, follows, backward
+    share = lost / max(1, len(pictures))
+    came, gone = (counted(figures, name) for name in ("packets", "lost"))
+    return Meeting(rates, gone / (came + gone), share, follows, backward)
 
 
 @pytest.mark.timeout(170)
@@ -200,14 +233,16 @@ async def test_listeners_see_lips_that_follow_the_interpreter_and_not_the_speake
 ) -> None:
     for attempt in ("first", "second"):  # a computer may be busy once
         (tmp_path / attempt).mkdir()
-        rates, follows, backward = await hold_meeting(tmp_path / attempt)
-        best = max(follows, key=lambda lag: follows[lag])
-        if min(rates) >= 15 and follows[best] >= 0.4:
+        meeting = await hold_meeting(tmp_path / attempt)
+        if meeting.good:
             break
-    assert min(rates) >= 15, rates
-    assert follows[best] >= 0.4, follows
-    assert abs(best) <= 3, follows
-    assert backward < follows[best] - 0.2
+    if not meeting.good and meeting.dropped > 0.02:
+        pytest.skip(f"this computer has no time for three browsers and a relay: {meeting}")
+    assert min(meeting.rates) >= 15, meeting
+    assert meeting.lost <= 0.02, meeting
+    assert meeting.follows[meeting.best] >= 0.4, meeting
+    assert abs(meeting.best) <= 3, meeting
+    assert meeting.backward < meeting.follows[meeting.best] - 0.2, meeting
 
 
 @pytest.mark.timeout(120)
