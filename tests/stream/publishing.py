@@ -87,10 +87,10 @@ def sound(number: int) -> NDArray[np.int16]:
 
 
 class PicturesOut(MediaStreamTrack):
-    """Numbered pictures, each when it is due.
+    """Numbered pictures, each when it is due; those whose time is over are left out.
 
     Attributes:
-        sent: how many there were.
+        numbers: of those that there were.
         over: set to send no more.
     """
 
@@ -100,15 +100,20 @@ class PicturesOut(MediaStreamTrack):
         super().__init__()
         self._epoch, self._make = epoch, make
         self._number = -1
-        self.sent = 0
+        self.numbers: list[int] = []
         self.over = False
+
+    @property
+    def sent(self) -> int:
+        """How many there were."""
+        return len(self.numbers)
 
     async def recv(self) -> VideoFrame:
         since_s = time.monotonic() - self._epoch()
         self._number = max(self._number + 1, math.floor(since_s * FPS))
         await asyncio.sleep(max(self._number / FPS - since_s, 0.0))
         await _while_it_goes_on(self.over)
-        self.sent += 1
+        self.numbers.append(self._number)
         return self._make(self._number)
 
 
@@ -165,7 +170,7 @@ class Received:
     pictures: list[tuple[float, int, float]] = field(default_factory=list)
     blocks: list[Sound] = field(default_factory=list)
     begun_at: float = 0.0
-    sent_pictures: int = 0
+    sent_pictures: tuple[int, ...] = ()
     sent_sound_s: float = 0.0
     facts: dict[str, Any] = field(default_factory=dict)
     lag_s: float = 0.0
@@ -275,7 +280,7 @@ async def publish(
             received.blocks.append(intake.pull(TICK_SAMPLES, clock()))
             happens(tick - begin)
         pictures.over = sounds.over = True
-        received.sent_pictures = pictures.sent
+        received.sent_pictures = tuple(pictures.numbers)
         received.sent_sound_s = (sounds.sent - sent_before) * TICK_S
         await asyncio.sleep(linger_s)
         received.facts = publisher.facts() | {"starved_s": intake.starved_s}
