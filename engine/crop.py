@@ -195,11 +195,11 @@ def cut(picture: NDArray[np.uint8], matrix: Matrix, resolution: int) -> NDArray[
     return np.asarray(patch, dtype=np.uint8)
 
 
-def to_crop(points: NDArray[np.float32], matrix: Matrix) -> NDArray[np.float32]:
-    """Carry mesh points into the crop's pixels.
+def to_crop(points: NDArray[np.floating], matrix: Matrix) -> NDArray[np.float32]:
+    """Carry points of a picture into the crop's pixels.
 
     Args:
-        points: float32 (n, 2 or 3); a third column (depth) is scaled like the picture.
+        points: (n, 2 or 3); a third column (depth) is scaled like the picture.
         matrix: picture → crop.
     """
     xy = points[:, :2] @ matrix[:, :2].T + matrix[:, 2]

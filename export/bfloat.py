@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import onnx
 from onnx import TensorProto, helper
 
-from export.half import sampling
+from export.half import sampling, types_of
 
 _FLOAT, _BF16 = TensorProto.FLOAT, TensorProto.BFLOAT16
 
@@ -23,10 +23,7 @@ def rounded(model: onnx.ModelProto) -> onnx.ModelProto:
         model: a graph in fp32; it is left as it is.
     """
     exact = sampling(model.graph)
-    kinds = onnx.shape_inference.infer_shapes(model, strict_mode=True).graph.value_info
-    floats = {v.name for v in kinds if v.type.tensor_type.elem_type == _FLOAT}
-    floats |= {t.name for t in model.graph.initializer if t.data_type == _FLOAT}
-    floats |= {value.name for value in model.graph.input}
+    floats = {name for name, kind in types_of(model).items() if kind == _FLOAT}
     # What only the sampling takes is not rounded, nor is what leaves the network.
     taken = {n for node in model.graph.node if node.output[0] not in exact for n in node.input}
     made = onnx.ModelProto()

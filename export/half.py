@@ -24,7 +24,7 @@ def half(model: onnx.ModelProto) -> onnx.ModelProto:
         model: a graph in fp32, its nodes in an order in which they can run; it is left as it is.
     """
     exact = sampling(model.graph)
-    types = _types(model)
+    types = types_of(model)
     made = onnx.ModelProto()
     made.CopyFrom(model)
     graph = made.graph
@@ -85,7 +85,7 @@ def _cast_output(graph: onnx.GraphProto, name: str) -> None:
     graph.node.append(helper.make_node("Cast", [inner], [name], name=f"cast_{name}", to=_FLOAT))
 
 
-def _types(model: onnx.ModelProto) -> dict[str, int]:
+def types_of(model: onnx.ModelProto) -> dict[str, int]:
     """Return the type of every value and weight."""
     graph = onnx.shape_inference.infer_shapes(model, strict_mode=True).graph
     types = {

@@ -107,7 +107,6 @@ def correct(painted: Sequence[Painted], rest: Floats) -> Correction:
     seen = np.concatenate([p.painted for p in painted])
     centred = embedding - embedding.mean(axis=0)
     follows = _ridge(centred, seen - seen.mean(), _RIDGE)
-    followed = centred @ follows + seen.mean()
     opening = heard - heard.mean()
     along = centred.T @ opening / (opening @ opening)
     gain = float(follows @ along)  # of the painted opening, for one unit of the heard one
@@ -116,7 +115,7 @@ def correct(painted: Sequence[Painted], rest: Floats) -> Correction:
             "The painted mouth hardly moves with the sound yet, so there is nothing to calibrate:"
             " train the generator longer."
         )
-    lacking = (gain * opening + seen.mean() - followed) / gain
+    lacking = opening - centred @ follows / gain
     # Without an offset: a convolution's bias is the same in all places, and what an embedding adds
     # is not. Silence lacks nothing.
     silence = np.repeat(rest[None], max(1, len(embedding) // 4), axis=0)
@@ -179,9 +178,8 @@ def calibrate(
     kept = len(drawn) - round(CONTROL_SHARE * len(drawn))
     whole, done = 2 * len(drawn) - kept, 0
 
-    def paint(chosen: Sequence[tuple[Path, Path]]) -> list[Painted]:
+    def paint(bench: Bench, chosen: Sequence[tuple[Path, Path]]) -> list[Painted]:
         nonlocal done
-        bench = Bench(TorchPainter(read, torch.device("cpu")))
         found = []
         for face, voice in chosen:
             with suppress(MediaError):  # a clip without a face, say: the others will do
@@ -191,16 +189,18 @@ def calibrate(
                 progress(done, whole)
         return found
 
-    fitted, before = paint(drawn[:kept]), paint(drawn[kept:])
+    bench = Bench(TorchPainter(read, torch.device("cpu")))
+    fitted, before = paint(bench, drawn[:kept]), paint(bench, drawn[kept:])
     if not fitted or not before:
         raise _too_few(videos, len(fitted) + len(before))
     apply(model, correct(fitted, model.rest.double().numpy()))
     read.model.update(model.state_dict())
+    bench = Bench(TorchPainter(read, torch.device("cpu")))
     result = Calibration(
         pairs=len(fitted),
         control=len(before),
         before=_following(before),
-        after=_following(paint(drawn[kept:])),
+        after=_following(paint(bench, drawn[kept:])),
     )
     save_checkpoint(
         out,

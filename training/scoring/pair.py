@@ -268,10 +268,7 @@ def _pictures(made: Film, places: Sequence[Matrix | None], true: Film) -> Figure
 
 def _mouths(film: Film) -> list[NDArray[np.float64] | None]:
     """The face mesh's landmarks of the mouth, as :class:`Side` has them."""
-    return [
-        None if mesh is None else np.asarray(points_68(mesh)[LIPS], np.float64)
-        for mesh in film.meshes
-    ]
+    return [None if mesh is None else points_68(mesh)[LIPS] for mesh in film.meshes]
 
 
 def _fan_mouths(film: Film, fan: Fan) -> list[NDArray[np.float64] | None]:
@@ -286,7 +283,7 @@ def _in_crops(
 ) -> list[NDArray[np.float64] | None]:
     """Landmarks in pixels of the crop, in each picture."""
     return [
-        None if mouth is None or place is None else mouth @ place[:, :2].T + place[:, 2]
+        None if mouth is None or place is None else to_crop(mouth, place).astype(np.float64)
         for mouth, place in zip(mouths, places, strict=False)
     ]
 
