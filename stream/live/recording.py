@@ -251,11 +251,11 @@ class Recording:
         """No more comes in: hand on what is held, to the end of the sound."""
         if self._ended:
             return
-        self._ended = True
-        if self._held is not None:
-            sound_end = round(self._samples * self._fps / SOUND_RATE)
-            self._hand_on(max(self._held[0] + 1, sound_end))
-        with self._change:
+        with self._change:  # the encoder must not see the end before the last picture
+            if self._held is not None:
+                sound_end = round(self._samples * self._fps / SOUND_RATE)
+                self._hand_on(max(self._held[0] + 1, sound_end))
+            self._ended = True
             self._change.notify()
 
     # The encoder's thread

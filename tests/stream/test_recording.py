@@ -302,6 +302,12 @@ def slow(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[Slow]]:
     Slow.go.set()
 
 
+def encoder_ends_within(seconds: float) -> None:
+    for thread in threading.enumerate():
+        if thread.name == "recording":
+            thread.join(seconds)
+
+
 def begin(recording: Recording, now: Now, slow: type[Slow]) -> None:
     """The first half second, of which the encoder takes the first picture."""
     play(recording, now, 0.4, iter([(0.0, grey(20)), (0.2, grey(20))]), patient=False)
@@ -368,6 +374,33 @@ async def test_a_failure_of_ours_does_not_reach_the_session(
     assert "the recording failed" in caplog.text
 
 
+async def test_an_encoder_that_has_nothing_to_do_at_the_end_still_gets_the_last_picture(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, now = tmp_path / "out.mp4", Now()
+    busy, ending = threading.Event(), threading.Event()
+
+    def left(content_s: float, at: float) -> None:
+        busy.set()
+        assert ending.wait(30)
+
+    recording = Recording(path, Fraction(25), clock=now, on_sound_left=left)
+    hand_on = recording._hand_on
+
+    def handed_on_late(until: int) -> None:
+        ending.set()
+        encoder_ends_within(0.1)  # which it must not
+        hand_on(until)
+
+    monkeypatch.setattr(recording, "_hand_on", handed_on_late)
+    async with running(recording):
+        recording.show(shown(grey(50), 0.0))
+        recording.hear(tone(), -DELAY_S)
+        assert await asyncio.to_thread(busy.wait, 30)
+    assert recording.trouble is None
+    assert levels(path) == near([50])
+
+
 async def test_a_session_without_pictures_leaves_no_file(tmp_path: Path) -> None:
     path, now = tmp_path / "out.mp4", Now()
     async with running(Recording(path, Fraction(25), clock=now)) as recording:
@@ -410,9 +443,7 @@ async def test_a_second_cancellation_gives_the_file_up(tmp_path: Path, slow: typ
     with pytest.raises(asyncio.CancelledError):
         await task
     slow.go.set()
-    for thread in threading.enumerate():
-        if thread.name == "recording":
-            thread.join(30)
+    encoder_ends_within(30)
     assert names(tmp_path) == []
 
 

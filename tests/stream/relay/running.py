@@ -29,6 +29,11 @@ class Running:
     process: asyncio.subprocess.Process
     said: list[str]
 
+    @property
+    def port(self) -> int:
+        """Of its page."""
+        return int(self.url.rstrip("/").rpartition(":")[2])
+
 
 @asynccontextmanager
 async def running(*words: str, secret: str | None = None) -> AsyncIterator[Running]:

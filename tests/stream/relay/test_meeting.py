@@ -10,7 +10,6 @@ from contextlib import AsyncExitStack
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
-from urllib.request import urlopen
 
 import cv2
 import numpy as np
@@ -25,7 +24,8 @@ from stream.demo import SPEECH_FILE
 from tests.stream import flash_click
 from tests.stream.browser import chromium
 from tests.stream.relay.client import FPS, HEIGHT, RATE, WIDTH, face_pictures
-from tests.stream.relay.running import running
+from tests.stream.relay.load import lag_counts, quantile
+from tests.stream.relay.running import Running, running
 from training.bench import openings
 
 if TYPE_CHECKING:
@@ -37,6 +37,8 @@ pytest.importorskip("playwright.async_api", reason="playwright is not installed"
 RECORD_S = 9
 VIEW: Final[ViewportSize] = {"width": 360, "height": 420}  # drawing larger ones takes a core
 MOUTH_RATE = 16_000
+MOST_BEHIND_S: Final = 0.02
+"""A tick: a relay whose computer has time for it is less late than that."""
 RECORD = """async ([tracks, seconds]) => {
     const recorder = new MediaRecorder(new MediaStream(tracks), { videoBitsPerSecond: 1500000 });
     const pieces = [];
@@ -142,19 +144,24 @@ def place_of(heard: NDArray[np.float32], said: NDArray[np.float32]) -> float:
     return float(np.argmax(np.fft.irfft(spectrum, size))) / MOUTH_RATE
 
 
+async def behind_s(relay: Running) -> float:
+    """How late the relay's room was at half of its ticks."""
+    return quantile({}, await asyncio.to_thread(lag_counts, relay.port), 0.5)
+
+
 class Meeting(NamedTuple):
     """What its listeners got.
 
     Attributes:
         rates: pictures a second, of each listener.
-        dropped: share of the packets that never reached the relay, on a line that loses none.
+        behind_s: how late the relay's room was at half of its ticks.
         lost: share of the pictures without a face.
         follows: correlation of the seen mouth with the interpreter's speech, by lag in frames.
         backward: with that speech backward.
     """
 
     rates: list[float]
-    dropped: float
+    behind_s: float
     lost: float
     follows: dict[int, float]
     backward: float
@@ -168,13 +175,6 @@ class Meeting(NamedTuple):
     def good(self) -> bool:
         """Whether the pictures came, and the mouth followed."""
         return min(self.rates) >= 15 and self.lost <= 0.02 and self.follows[self.best] >= 0.4
-
-
-def counted(figures: str, name: str) -> float:
-    """How many packets that came in to a relay its figures count under a name."""
-    start = f'lipstream_rtp_{name}_total{{direction="in"'
-    lines = [line for line in figures.splitlines() if line.startswith(start)]
-    return sum(float(line.split()[-1]) for line in lines)
 
 
 async def hold_meeting(tmp_path: Path) -> Meeting:
@@ -204,7 +204,7 @@ async def hold_meeting(tmp_path: Path) -> Meeting:
             await until(page, PLAYS, "synced")
         await asyncio.sleep(3)  # the speaker's looks are learned
         rates = await asyncio.gather(*(page.evaluate(COUNT, ["synced", 6]) for page in listeners))
-        figures = await asyncio.to_thread(lambda: urlopen(f"{relay.url}metrics").read().decode())
+        behind = await behind_s(relay)
         await record(listeners[0], SHOWN, tmp_path / "seen.webm", "synced")
         await listeners[1].reload()
         await until(listeners[1], PLAYS, "synced")
@@ -223,8 +223,7 @@ async def hold_meeting(tmp_path: Path) -> Meeting:
     }
     backward = correlation(opening_of(spans, (length - at) % length), seen)
     share = lost / max(1, len(pictures))
-    came, gone = (counted(figures, name) for name in ("packets", "lost"))
-    return Meeting(rates, gone / (came + gone), share, follows, backward)
+    return Meeting(rates, behind, share, follows, backward)
 
 
 @pytest.mark.timeout(170)
@@ -236,7 +235,7 @@ async def test_listeners_see_lips_that_follow_the_interpreter_and_not_the_speake
         meeting = await hold_meeting(tmp_path / attempt)
         if meeting.good:
             break
-    if not meeting.good and meeting.dropped > 0.02:
+    if not meeting.good and meeting.behind_s > MOST_BEHIND_S:
         pytest.skip(f"this computer has no time for three browsers and a relay: {meeting}")
     assert min(meeting.rates) >= 15, meeting
     assert meeting.lost <= 0.02, meeting
@@ -263,11 +262,17 @@ async def test_picture_and_sound_of_the_original_arrive_together(tmp_path: Path)
         await until(listener, PLAYS, "original")
         await asyncio.sleep(5)  # sender reports have come
         await record(listener, SHOWN, tmp_path / "seen.webm", "original")
+        behind = await behind_s(relay)
         # Chromium's fake devices begin at moments of their own.
         await record(sending, SENT, tmp_path / "sent.webm")
     sent = np.array(flash_click.measure(tmp_path / "sent.webm"))
     seen = np.array(flash_click.measure(tmp_path / "seen.webm"))
     assert len(sent) >= 4
     assert len(seen) >= 4
-    apart = np.abs(seen - np.median(sent))
-    assert np.quantile(apart, 0.95) <= 0.08, (sent, seen)
+    apart = float(np.quantile(np.abs(seen - np.median(sent)), 0.95))
+    if apart > 0.08 and behind > MOST_BEHIND_S:
+        pytest.skip(
+            f"this computer has no time for two browsers and a relay, which is {behind} s late:"
+            f" picture and sound are {apart:.2f} s apart"
+        )
+    assert apart <= 0.08, (sent, seen)
