@@ -271,9 +271,13 @@ def _end_quietly(connection: Any) -> None:
 
 
 async def _close(connection: RTCPeerConnection) -> None:
-    calls = [_ice(transceiver) for transceiver in connection.getTransceivers()]
+    transceivers = connection.getTransceivers()
+    calls = [_ice(transceiver) for transceiver in transceivers]
     try:
         await asyncio.wait_for(connection.close(), _CLOSE_S)
+        # aiortc's task for connecting may have started what was stopped just before.
+        for transceiver in transceivers:
+            await asyncio.wait_for(transceiver.stop(), _CLOSE_S)
         # aioice goes on where it is closed between two steps of its checks, and would then ask the
         # other side for its consent for half a minute; closed again, it does not.
         await asyncio.sleep(_ICE_STEPS_S)

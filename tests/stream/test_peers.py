@@ -12,11 +12,14 @@ from typing import Any
 import pytest
 from aiortc import (
     RTCConfiguration,
+    RTCDtlsTransport,
     RTCIceTransport,
     RTCPeerConnection,
+    RTCRtpSender,
     RTCSessionDescription,
 )
 from aiortc.mediastreams import AudioStreamTrack
+from aiortc.rtcrtpparameters import RTCRtpSendParameters
 
 from engine.errors import ConfigError
 from stream.web import peers as peers_module
@@ -298,6 +301,33 @@ async def test_joins_and_leaves_leave_nothing_behind() -> None:
     await peers.close()
     assert not peers._closing
     await until(lambda: all(now <= then for now, then in zip(left(), before, strict=True)))
+
+
+async def test_what_starts_to_send_while_it_is_closed_is_stopped(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    closing = asyncio.Event()
+    send, stop = RTCRtpSender.send, RTCDtlsTransport.stop
+
+    async def late_send(sender: RTCRtpSender, parameters: RTCRtpSendParameters) -> None:
+        await closing.wait()
+        await send(sender, parameters)
+
+    async def late_stop(transport: RTCDtlsTransport) -> None:
+        closing.set()  # by now the sender is told to stop
+        await asyncio.sleep(0)
+        await stop(transport)
+
+    monkeypatch.setattr(RTCRtpSender, "send", late_send)
+    monkeypatch.setattr(RTCDtlsTransport, "stop", late_stop)
+    peers, before = Peers(most=1), asyncio.all_tasks()
+    async with remote() as (connection, sdp):
+        await join(peers, "ann", connection, sdp)
+        assert not closing.is_set()
+        peers.end("ann")
+        await until(lambda: not peers._closing)
+    await until(lambda: asyncio.all_tasks() <= before)
+    await peers.close()
 
 
 async def test_an_aiortc_that_does_not_fit_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
