@@ -18,6 +18,7 @@ from engine.errors import LipstreamError, MediaError
 from training.ablate_command import run as run_ablate
 from training.calibrate_command import run as run_calibrate
 from training.command_line import parser
+from training.contrast_command import run as run_contrast
 from training.evaluate_command import run as run_evaluate
 from training.personalize_command import run as run_personalize
 from training.prepare_command import run as run_prepare
@@ -243,6 +244,7 @@ COMMANDS: Final[Mapping[str, Callable[[argparse.Namespace], None]]] = {
     "expert-report": _expert_report,
     "import": _import,
     "calibrate": run_calibrate,
+    "contrast": run_contrast,
     "evaluate": run_evaluate,
     "ablate": _ablate,
 }

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from training.ablate_command import add_ablate
 from training.calibrate_command import add_calibrate
+from training.contrast_command import add_contrast
 from training.evaluate_command import add_evaluate
 from training.personalize_command import add_personalize
 from training.prepare_command import add_prepare
@@ -118,6 +119,7 @@ def parser() -> argparse.ArgumentParser:
     _add_hardware(command)
     _add_facts(command)
 
+    add_contrast(commands)
     add_calibrate(commands)
 
     command = add_personalize(commands)
