@@ -30,7 +30,7 @@ from engine.media import read_audio
 from engine.mel import SAMPLE_RATE, WindowPlacement
 from training.audio_encoder import EMBEDDING, AudioEncoder
 from training.bench import Bench
-from training.checkpoint import load_checkpoint, save_checkpoint
+from training.checkpoint import load_checkpoint, save_corrected
 from training.clips import is_held_out
 from training.generator import Generator
 from training.painter import TorchPainter, build_model
@@ -202,15 +202,7 @@ def calibrate(
         before=_following(before),
         after=_following(paint(bench, drawn[kept:])),
     )
-    save_checkpoint(
-        out,
-        config=read.config,
-        model=read.model,
-        mel=read.mel,
-        placement=read.placement,
-        crop=read.crop,
-        training={**read.training, "calibration": asdict(result)},
-    )
+    save_corrected(out, read, read.model, {"calibration": asdict(result)})
     return result
 
 

@@ -88,6 +88,34 @@ def save_checkpoint(
         raise ConfigError(f"The checkpoint {path} can't be written: {error}.") from error
 
 
+def save_corrected(
+    path: Path, read: Checkpoint, model: Mapping[str, Tensor], facts: Mapping[str, Any]
+) -> None:
+    """Write a checkpoint once more, with other weights and more facts about its run.
+
+    What it takes to go on with the run is left out, as it belongs to the weights before.
+
+    Args:
+        path: file to write.
+        read: the checkpoint.
+        model: the weights.
+        facts: to add to its ``training``.
+
+    Raises:
+        ConfigError: the file can't be written.
+    """
+    save_checkpoint(
+        path,
+        kind=read.kind,
+        config=read.config,
+        model=model,
+        mel=read.mel,
+        placement=read.placement,
+        crop=read.crop,
+        training={**read.training, **facts},
+    )
+
+
 def load_checkpoint(path: Path) -> Checkpoint:
     """Read a checkpoint onto the CPU.
 

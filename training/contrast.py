@@ -26,7 +26,7 @@ from engine.errors import ConfigError
 from engine.mel import WindowPlacement
 from training.animate import closed_frame
 from training.calibrate import CONTROL_SHARE
-from training.checkpoint import load_checkpoint, save_checkpoint
+from training.checkpoint import load_checkpoint, save_corrected
 from training.clips import Clip, find_clips, is_held_out, read_clip
 from training.generator import Generator, mask_pose
 from training.lip_places import carried_inside, inside_lips, opened, painted_mesh, painted_rim
@@ -143,15 +143,7 @@ def contrast(
     before = _ratio(model.head, seen[kept:])
     sharpen(model.head, seen[:kept])
     result = Contrast(kept, len(seen) - kept, before, _ratio(model.head, seen[kept:]))
-    save_checkpoint(
-        out,
-        config=read.config,
-        model=read.model | model.state_dict(),
-        mel=read.mel,
-        placement=read.placement,
-        crop=read.crop,
-        training={**read.training, "contrast": asdict(result)},
-    )
+    save_corrected(out, read, model.state_dict(), {"contrast": asdict(result)})
     return result
 
 

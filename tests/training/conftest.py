@@ -1,4 +1,4 @@
-"""Toy videos and prepared clips, made once."""
+"""Toy videos, prepared clips and the starter's checkpoint, made once."""
 
 from pathlib import Path
 
@@ -6,8 +6,12 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from engine.bundle import load_bundle
+from engine.crop import geometry_to_dict
 from engine.face_models import FaceModels
 from tests.training.toys import held_out_names, speaking_faces, write_video
+from training.bundled import read_generator
+from training.checkpoint import save_checkpoint
 from training.prepare import prepare_clip
 
 LEARNT, HELD_OUT = 3, 2
@@ -41,3 +45,21 @@ def toy_clips(toy_videos: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
     for path in sorted(toy_videos.rglob("*.mp4")):
         prepare_clip(path, root / path.parent.name / path.stem, path.parent.name, 96)
     return root
+
+
+@pytest.fixture(scope="session")
+def starter_generator(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The starter's generator as a checkpoint of a run that could go on."""
+    bundle, path = load_bundle(), tmp_path_factory.mktemp("starter") / "generator.pt"
+    model = read_generator(bundle)
+    save_checkpoint(
+        path,
+        config=model.config.to_dict(),
+        model=model.state_dict(),
+        mel=bundle.mel.to_dict(),
+        placement=bundle.placement.to_dict(),
+        crop=geometry_to_dict(bundle.crop),
+        training={"licence": "CC0"},
+        resume={"step": 7},
+    )
+    return path

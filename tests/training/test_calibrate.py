@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from engine.bundle import load_bundle
-from engine.crop import geometry_to_dict
 from engine.dub import dub
 from engine.errors import ConfigError
 from engine.lips import correlation
@@ -114,25 +113,14 @@ def spoken(tmp_path_factory: pytest.TempPathFactory, astronaut: NDArray[np.uint8
 
 
 @pytest.fixture(scope="module")
-def starter(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+def starter(starter_generator: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """The starter's generator as a checkpoint, and a lesson that hears openings of its own.
 
     That lesson takes loud speech for an opening, and half as much what varies second most in an
     embedding; the starter's own reading is not in a bundle.
     """
-    bundle, folder = load_bundle(), tmp_path_factory.mktemp("starter")
+    bundle, audio = load_bundle(), tmp_path_factory.mktemp("lesson") / "audio.pt"
     model = read_generator(bundle)
-    placement = bundle.placement.to_dict()
-    save_checkpoint(
-        folder / "generator.pt",
-        config=model.config.to_dict(),
-        model=model.state_dict(),
-        mel=bundle.mel.to_dict(),
-        placement=placement,
-        crop=geometry_to_dict(bundle.crop),
-        training={"licence": "CC0"},
-        resume={"step": 7},
-    )
     windows = frame_windows(read_audio(SPEECH, SAMPLE_RATE), 250, bundle.placement)
     heads = ShapeHeads(12)
     with torch.no_grad():
@@ -143,14 +131,14 @@ def starter(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
         reading = loud / (spread @ loud).std() + 0.5 * aside / (spread @ aside).std()
         heads.opening.weight.copy_(reading)
     save_checkpoint(
-        folder / "audio.pt",
+        audio,
         kind="audio",
         config={"width": model.config.audio_width, "columns": model.config.audio_columns},
         model=model.audio_encoder.state_dict(),
-        placement=placement,
+        placement=bundle.placement.to_dict(),
         training={"heads": heads.state_dict()},
     )
-    return folder / "generator.pt", folder / "audio.pt"
+    return starter_generator, audio
 
 
 def test_command_makes_the_starter_follow_another_reading_of_its_encoder(

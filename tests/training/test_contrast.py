@@ -9,7 +9,6 @@ import torch
 from torch import Tensor, nn
 
 from engine.bundle import load_bundle
-from engine.crop import geometry_to_dict
 from engine.errors import ConfigError
 from tests.training.test_train import CONFIG as TRAIN
 from tests.training.toys import held_out_names
@@ -80,24 +79,6 @@ def test_paint_of_one_brightness_is_one_sentence() -> None:
         sharpen(flat_head(spread=0.001), [face(seed) for seed in range(3)])
 
 
-@pytest.fixture(scope="module")
-def starter(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The starter's generator as a checkpoint."""
-    bundle, path = load_bundle(), tmp_path_factory.mktemp("starter") / "generator.pt"
-    model = read_generator(bundle)
-    save_checkpoint(
-        path,
-        config=model.config.to_dict(),
-        model=model.state_dict(),
-        mel=bundle.mel.to_dict(),
-        placement=bundle.placement.to_dict(),
-        crop=geometry_to_dict(bundle.crop),
-        training={"licence": "CC0"},
-        resume={"step": 7},
-    )
-    return path
-
-
 def test_what_is_seen_lies_between_the_painted_lips(toy_clips: Path) -> None:
     bundle = load_bundle()
     model = read_generator(bundle).eval()
@@ -110,11 +91,11 @@ def test_what_is_seen_lies_between_the_painted_lips(toy_clips: Path) -> None:
 
 
 def test_command_changes_the_paint_and_nothing_else(
-    starter: Path, toy_clips: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    starter_generator: Path, toy_clips: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "sharpened.pt"
-    assert main(["contrast", str(starter), str(toy_clips), "-o", str(out)]) == 0
-    made, given = load_checkpoint(out), load_checkpoint(starter)
+    assert main(["contrast", str(starter_generator), str(toy_clips), "-o", str(out)]) == 0
+    made, given = load_checkpoint(out), load_checkpoint(starter_generator)
     found = made.training["contrast"]
     assert (found["clips"], found["control"]) == (4, 1)
     assert abs(np.log(found["after"])) < abs(np.log(found["before"]))
@@ -136,6 +117,8 @@ def test_a_generator_without_a_warp_head_is_refused(tmp_path: Path, toy_clips: P
         contrast(tmp_path / "rgb.pt", toy_clips, tmp_path / "out.pt", clips_each=1)
 
 
-def test_too_few_clips_are_one_sentence(starter: Path, toy_clips: Path, tmp_path: Path) -> None:
+def test_too_few_clips_are_one_sentence(
+    starter_generator: Path, toy_clips: Path, tmp_path: Path
+) -> None:
     with pytest.raises(ConfigError, match=r"holds 2 clips with an open mouth.*prepare more"):
-        contrast(starter, toy_clips / "eve", tmp_path / "out.pt", clips_each=3)
+        contrast(starter_generator, toy_clips / "eve", tmp_path / "out.pt", clips_each=3)

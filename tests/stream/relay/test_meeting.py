@@ -20,6 +20,7 @@ from engine.face_models import FaceModels
 from engine.lips import correlation
 from engine.media import VideoReader, read_audio, retime
 from engine.phonemes import load_spans, opening_of
+from stream.core.sound import TICK_S
 from stream.demo import SPEECH_FILE
 from tests.stream import flash_click
 from tests.stream.browser import chromium
@@ -37,8 +38,8 @@ pytest.importorskip("playwright.async_api", reason="playwright is not installed"
 RECORD_S = 9
 VIEW: Final[ViewportSize] = {"width": 360, "height": 420}  # drawing larger ones takes a core
 MOUTH_RATE = 16_000
-MOST_BEHIND_S: Final = 0.02
-"""A tick: a relay whose computer has time for it is less late than that."""
+MOST_BEHIND_S: Final = TICK_S
+"""A relay whose computer has time for it is less late than that."""
 RECORD = """async ([tracks, seconds]) => {
     const recorder = new MediaRecorder(new MediaStream(tracks), { videoBitsPerSecond: 1500000 });
     const pieces = [];
